@@ -1,0 +1,65 @@
+"""Every failure a user can meet, as a type that names the thing, the cause and the next command to run.
+
+What belongs here: exception classes. What does not: handling them; each floor lets them travel to a door.
+"""
+
+from __future__ import annotations
+
+
+class SpineError(Exception):
+    """A failure with a remedy: ``str(error)`` is the cause, ``error.remedy`` the next command or step."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.cause}\n  next: {self.remedy}"
+
+    def __reduce__(self) -> tuple[type[SpineError], tuple[str, str]]:
+        return type(self), (self.cause, self.remedy)
+
+
+class WeekError(SpineError):
+    """A date that is not the Friday that ends a week."""
+
+
+class TierError(SpineError):
+    """A tier spelling that FINRA does not use."""
+
+
+class PartitionError(SpineError):
+    """A partition key, range or selection that names nothing or runs backwards."""
+
+
+class SourceError(SpineError):
+    """A source that could not be read: bad credentials, an outage, an unreadable folder or answer."""
+
+
+class ContentError(SpineError):
+    """Bytes that are not the file they should be: encoding, header, columns, size."""
+
+
+class StoreError(SpineError):
+    """The store contradicts itself: missing or altered files, an unknown schema, a broken landing."""
+
+
+class MigrationError(StoreError):
+    """The control database's schema history is newer than this code, or was altered."""
+
+
+class CaptureConflict(StoreError):
+    """Another process captured the same partition first; the write is repeated on a newer clock reading."""
+
+
+class ClockError(StoreError):
+    """The clock reads earlier than what the store already knows."""
+
+
+class QueryError(SpineError):
+    """A question the store cannot answer: unknown table, bad SQL, an as-of in the wrong form."""
+
+
+class CalculationError(SpineError):
+    """A calculation module that does not define exactly one well-formed calculation."""

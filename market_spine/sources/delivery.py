@@ -1,0 +1,94 @@
+"""What a source answers: a delivery with its provenance, or one of four typed kinds of empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from market_spine.domain.contracts import Feed
+from market_spine.domain.keys import WeekKey
+
+
+class WeekSource(StrEnum):
+    """How the week of a delivery was found, in the order of trust."""
+
+    CALLER = "caller"  # named explicitly by whoever asked
+    REQUEST = "request"  # asked of the API, and checked row by row
+    PATH = "path"  # a declared landing path: {TIER}_{week}.csv, {week}/{TIER}.csv
+    PUBLICATION_DATE = "publication_date"  # derived from FINRA's file date by the publication rule
+
+
+class EmptyKind(StrEnum):
+    """The four kinds of empty; none is success."""
+
+    NOT_DUE = "not_due"  # FINRA has not published it yet
+    NO_ROWS = "no_rows"  # due, but there is nothing: HTTP 204, no such file, header only
+    TRUNCATED = "truncated"  # fewer rows than announced
+    WRONG_CONTENT = "wrong_content"  # HTML with status 200, a binary file, rows of another partition
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """Nothing usable was delivered for ``key``: the kind, the cause, and what to do next."""
+
+    key: WeekKey
+    kind: EmptyKind
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One object of a delivery, exact bytes: a file on disk (never read whole) or a page in memory."""
+
+    name: str
+    data: bytes | Path
+    media_type: str = "text/plain"  # text/plain (pipes), text/csv (commas, quotes), application/json
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a source delivered for one partition. Line numbers count per part, from 1, the header included."""
+
+    key: WeekKey
+    parts: tuple[Part, ...]
+    source_kind: str  # file | api | synthetic
+    source_name: str  # path, URL or generator recipe
+    week_source: WeekSource
+    fetched_at: datetime
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a source that could not be understood: its name, why, and the override to use."""
+
+    name: str
+    reason: str
+    override: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a source says it has: partitions, and what it could not understand."""
+
+    keys: tuple[WeekKey, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+class Source(Protocol):
+    """Where weeks come from. Time is an argument; transports are constructor arguments of the classes."""
+
+    kind: str
+
+    def inventory(self, feed: Feed, now: datetime) -> Inventory:
+        """The partitions that can be asked for at ``now``, oldest first, and what was not understood."""
+        ...
+
+    def fetch(self, feed: Feed, key: WeekKey, now: datetime) -> Delivery | Empty:
+        """The exact bytes for ``key``, or why there are none; SourceError where the source itself failed."""
+        ...

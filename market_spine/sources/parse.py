@@ -1,0 +1,217 @@
+"""From lines of text to typed rows and rejects, in one SQL statement for any number of partitions.
+
+What belongs here: syntax: columns, numbers, dates, and whether a line is of the week and tier it is delivered for.
+What does not: rules about values (negative shares, a future date, an empty symbol), which are the feed's row rules and
+apply at normalisation. Every line comes out exactly once: as a row, or as a reject with its reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
+from market_spine.domain.contracts import Feed, Shape
+from market_spine.domain.errors import ContentError, WeekError
+from market_spine.domain.publication import week_published_on
+from market_spine.domain.sessions import FIRST_DAY, LAST_DAY
+from market_spine.domain.tiers import SPELLINGS, Tier
+from market_spine.sources.lines import BAD_CHARACTER, COMMAS, DELIMITERS, JSON, MAX_LINE
+
+reject_reasons: dict[str, str] = {
+    "LINE_TOO_LONG": f"the line has more than {MAX_LINE} bytes; only its beginning is kept",
+    "BAD_ENCODING": "the line is not UTF-8, or contains a NUL byte or the replacement character U+FFFD",
+    "BLANK_LINE": "the line is empty",
+    "FIELD_COUNT": "the line has more or fewer fields than the header",
+    "UNKNOWN_TIER": "the line's tier is not a FINRA tier",
+    "WRONG_TIER": "the line belongs to another tier than the one it was delivered for",
+    "WRONG_WEEK": "the line belongs to another week than the one it was delivered for",
+    "NOT_A_NUMBER": "shares (at most 14 digits and 6 decimals) or trades (whole) is not a plain number",
+    "NOT_A_DATE": "the last update date is not an ISO date (YYYY-MM-DD)",
+}
+
+# Roles with a meaning of their own; any other role is text that goes to the raw column of the same name.
+_SHARES = r"-?[0-9]{1,14}(\.[0-9]{1,6})?"
+_TRADES = r"-?[0-9]{1,18}"
+_NEVER_NULL = frozenset({"symbol", "mpid"})  # an empty one stays '': the feed's rules judge it
+# A quoted field, an unquoted one that does not begin with a quote, or nothing; the comma stands before each.
+_CSV_FIELD = r',("(?:[^"]|"")*"|[^",][^,]*|)'
+
+
+def detect_shape(feed: Feed, header: Sequence[str]) -> Shape:
+    """The feed's shape that this header has, in any order of columns; more columns than the shape's are no fault.
+
+    ContentError names the columns that lack (of the shape that comes nearest) and those found, or a name given twice.
+    """
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
+    found = ", ".join(repr(name) for name in header)
+    remedy = f"check that this is a {feed.title} file; its format: {feed.source_url}"
+    if twice:
+        raise ContentError(f"the header names {', '.join(map(repr, twice))} more than once: {found}", remedy)
+    nearest = min(feed.shapes, key=lambda shape: (len(_missing(shape, header)), -_known(shape, header)))
+    if missing := _missing(nearest, header):
+        raise ContentError(
+            f"the header lacks {', '.join(map(repr, missing))} of the shape {nearest.name}; found: {found}", remedy
+        )
+    return nearest
+
+
+def unknown_columns(shape: Shape, header: Sequence[str]) -> tuple[str, ...]:
+    """The columns of ``header`` that the shape has no role for: they are not stored, and should be reported."""
+    return tuple(name for name in header if name not in shape.roles)
+
+
+def week_of_content(min_last_update: date, tier: Tier) -> date | None:
+    """The week whose first publication was on ``min_last_update``, the smallest lastUpdateDate of a file.
+
+    The smallest, because a restated row carries a later date. None where FINRA first publishes nothing on that day.
+    """
+    if not FIRST_DAY + timedelta(days=31) <= min_last_update <= LAST_DAY:
+        return None
+    try:
+        return week_published_on(min_last_update, tier)
+    except WeekError:
+        return None
+
+
+def parse_sql(shape: Shape, header: Sequence[str], media_type: str, feed: Feed, max_line: int = MAX_LINE) -> str:
+    """SQL that types every line of ``lines(part_no, line_no, raw, week_ending, tier, week_is_explicit)``.
+
+    One row per line: the columns of ``feed.raw``, then ``reason_code`` (NULL for a good row, else a key of
+    `reject_reasons`), ``detail``, and ``raw``, the line's text, for rejects only: carrying it along for good rows
+    costs more than all the rest (1.2M against 3M rows/s), and the landing has it.
+    """
+    texts = _texts(shape, header)
+    fields = "".join(f",\n    {expression} AS {role}_text" for role, expression in texts.items())
+    columns = ", ".join(f"CAST({_value(c.name, texts)} AS {c.type}) AS {c.name}" for c in feed.raw.columns)
+    return f"""
+WITH split AS (
+  SELECT *, {_split(header, media_type)} AS f FROM lines
+),
+fields AS (
+  SELECT part_no, line_no, raw, week_ending, tier, week_is_explicit, len(f) AS field_count{fields}
+  FROM split
+),
+judged AS (
+  SELECT *, {_reason(shape, header, texts, max_line)} AS reason_code
+  FROM fields
+)
+SELECT {columns},
+  reason_code,
+  {_detail(header, texts)} AS detail,
+  CASE WHEN reason_code IS NOT NULL THEN raw END AS raw
+FROM judged"""
+
+
+def _missing(shape: Shape, header: Sequence[str]) -> list[str]:
+    return [name for name in shape.roles if name not in header and name not in shape.optional]
+
+
+def _known(shape: Shape, header: Sequence[str]) -> int:
+    return sum(name in shape.roles for name in header)
+
+
+def _quoted(text: str) -> str:
+    """``text`` as a SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _split(header: Sequence[str], media_type: str) -> str:
+    """SQL for the list of a line's fields, in the header's order. Stray quotes are data in pipe files."""
+    if media_type == JSON:
+        paths = ", ".join(_quoted("$." + '"' + name.replace('"', '\\"') + '"') for name in header)
+        return f"CASE WHEN json_valid(raw) THEN json_extract_string(raw, [{paths}]) ELSE [] END"
+    plain = f"string_split(raw, '{DELIMITERS[media_type]}')"
+    if media_type != COMMAS:
+        return plain
+    quoted = f"regexp_extract_all(',' || raw, {_quoted(_CSV_FIELD)}, 1)"
+    # What the expression skipped was malformed: then the fields do not join up to the line again.
+    whole = f"array_to_string({quoted}, ',') = raw"
+    return f"CASE WHEN NOT contains(raw, '\"') THEN {plain} WHEN {whole} THEN {_unquoted(quoted)} ELSE [] END"
+
+
+def _unquoted(fields: str) -> str:
+    """SQL for the list with the quotes round each field taken off, doubled ones inside made single."""
+    inner = "replace(x[2:-2], '\"\"', '\"')"
+    return f"list_transform({fields}, lambda x: CASE WHEN x[1] = '\"' THEN {inner} ELSE x END)"
+
+
+def _texts(shape: Shape, header: Sequence[str]) -> dict[str, str]:
+    """Role -> SQL for its trimmed text ('' where JSON says null)."""
+    return {
+        shape.roles[name]: f"trim(coalesce(f[{place}], ''), ' \t\r')"
+        for place, name in enumerate(header, start=1)
+        if name in shape.roles
+    }
+
+
+def _value(column: str, texts: Mapping[str, str]) -> str:
+    """SQL for the raw column's value; NULL where the text does not cast (then the line is a reject)."""
+    if column in ("week_ending", "tier", "part_no", "line_no"):
+        return column
+    if column not in texts:
+        return "''" if column in _NEVER_NULL else "NULL"
+    text = f"{column}_text"
+    casts = {
+        "total_shares": f"TRY_CAST({text} AS DECIMAL(20,6))",
+        "total_trades": f"TRY_CAST({text} AS BIGINT)",
+        "source_last_update_date": f"TRY_CAST({text} AS DATE)",
+    }
+    return casts.get(column, text if column in _NEVER_NULL else f"nullif({text}, '')")
+
+
+def _tier() -> str:
+    """SQL for the tier that ``tier_text`` spells: FINRA's own spellings first, since they are nearly all."""
+    own = {spelling: tier for tier in Tier for spelling in (tier.file_text, tier.api_code, tier.value)}
+    known = " ".join(f"WHEN {_quoted(text)} THEN '{tier.value}'" for text, tier in own.items())
+    folded = "replace(replace(upper(tier_text_text), ' ', '_'), '-', '_')"
+    others = " ".join(f"WHEN {_quoted(text)} THEN '{tier.value}'" for text, tier in SPELLINGS.items())
+    return f"CASE tier_text_text {known} ELSE CASE {folded} {others} END END"
+
+
+def _iso_date(text: str) -> str:
+    """SQL: whether ``text`` is YYYY-MM-DD. Casting back catches 2025-1-5; the length catches 'infinity'."""
+    return f"coalesce(strlen({text}) = 10 AND CAST(TRY_CAST({text} AS DATE) AS VARCHAR) = {text}, false)"
+
+
+def _reason(shape: Shape, header: Sequence[str], texts: Mapping[str, str], max_line: int) -> str:
+    """SQL for the first reason that a line must be rejected for, or NULL."""
+    tests = [
+        ("LINE_TOO_LONG", f"strlen(raw) > {max_line}"),
+        ("BAD_ENCODING", f"contains(raw, '{BAD_CHARACTER}')"),
+        ("BLANK_LINE", "trim(raw, ' \t\r') = ''"),
+        ("FIELD_COUNT", f"field_count <> {len(header)}"),
+    ]
+    if "tier_text" in texts:
+        tests += [("UNKNOWN_TIER", f"({_tier()}) IS NULL"), ("WRONG_TIER", f"({_tier()}) IS DISTINCT FROM tier")]
+    if "week_label" in texts:
+        label = "week_label_text <> CAST(week_ending AS VARCHAR)"
+        tests.append(("WRONG_WEEK", f"NOT week_is_explicit AND {label}"))
+    if "week_start" in texts:
+        tests.append(("WRONG_WEEK", "week_start_text <> CAST(week_ending - 4 AS VARCHAR)"))
+    for role, pattern in (("total_shares", _SHARES), ("total_trades", _TRADES)):
+        tests.append(("NOT_A_NUMBER", f"NOT regexp_full_match({role}_text, {_quoted(pattern)})"))
+    if "source_last_update_date" in texts:
+        text = "source_last_update_date_text"
+        by_role = {role: name for name, role in shape.roles.items()}
+        may_lack = by_role["source_last_update_date"] in shape.optional
+        unless = f"{text} <> '' AND " if may_lack else ""
+        tests.append(("NOT_A_DATE", f"{unless}NOT {_iso_date(text)}"))
+    return "CASE " + "\n    ".join(f"WHEN {test} THEN '{code}'" for code, test in tests) + " END"
+
+
+def _detail(header: Sequence[str], texts: Mapping[str, str]) -> str:
+    """SQL for what exactly was found in a reject."""
+    week = " || ".join(f"{role}_text" for role in ("week_label", "week_start") if role in texts)
+    tier = "tier_text_text" if "tier_text" in texts else "''"
+    last_update = "source_last_update_date_text" if "source_last_update_date" in texts else "''"
+    details = {
+        "LINE_TOO_LONG": f"'the first ' || length(raw) || ' characters are kept'",
+        "FIELD_COUNT": f"field_count || ' fields, the header has {len(header)}'",
+        "UNKNOWN_TIER": f"'tier ' || {tier}",
+        "WRONG_TIER": f"'tier ' || {tier} || ', delivered for ' || tier",
+        "WRONG_WEEK": f"'week ' || {week or chr(39) * 2} || ', delivered for ' || CAST(week_ending AS VARCHAR)",
+        "NOT_A_NUMBER": "'shares ' || total_shares_text || ', trades ' || total_trades_text",
+        "NOT_A_DATE": f"'last update ' || {last_update}",
+    }
+    return "CASE reason_code " + " ".join(f"WHEN '{code}' THEN {text}" for code, text in details.items()) + " END"

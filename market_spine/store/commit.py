@@ -1,0 +1,254 @@
+"""The one way into the control tables: a batch of new rows, decided, journalled and committed under one write lock.
+
+What belongs here: which capture becomes current, its revision number, and what a repeated write means. What does not:
+writing Parquet files (`files`), deciding what to compute (`plan`).
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from market_spine.domain.captures import RevisionPolicy, Stage
+from market_spine.domain.errors import CaptureConflict, StoreError
+from market_spine.domain.keys import WeekKey
+from market_spine.store import journal
+from market_spine.store.control import Control
+from market_spine.store.home import Home
+from market_spine.store.manifest import Capture, by_ids
+from market_spine.store.schema import BATCHES, CAPTURE_INPUTS, DELIVERIES, MANIFEST, QUALITY, REJECTS
+
+M = MANIFEST.c
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Who writes: the Dagster run, the business process around it, and the clock reading it works with."""
+
+    execution_id: str
+    correlation_id: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewCapture:
+    """A capture whose file is written and which waits for its manifest row."""
+
+    capture_id: str
+    domain: str
+    table_name: str
+    stage: Stage
+    key: WeekKey
+    row_count: int
+    content_hash: str
+    file_path: str
+    file_sha256: str
+    file_bytes: int
+    captured_at: datetime
+    calc_version: str
+    inputs: tuple[str, ...]
+    inputs_hash: str
+    landing_id: str | None = None
+    policy: RevisionPolicy = RevisionPolicy.VERSIONED
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[str, date, str]:
+        return (self.table_name, self.key.week_ending, self.key.tier_text)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Everything one step wants to have recorded at once. Rows lack the columns that committing adds."""
+
+    table_name: str
+    run: Run
+    captures: Sequence[NewCapture] = ()
+    deliveries: Sequence[dict[str, Any]] = ()
+    rejects: Sequence[dict[str, Any]] = ()
+    quality: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a batch: rows as stored, and captures that were there already with the same content."""
+
+    batch_id: str
+    captures: tuple[Capture, ...]
+    already_there: tuple[NewCapture, ...]
+
+
+@dataclass
+class _Decision:
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    already_there: list[NewCapture] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
+    overwritten: list[str] = field(default_factory=list)
+
+
+def commit(control: Control, home: Home, batch: Batch) -> Committed:
+    """Record ``batch`` in one transaction, or raise CaptureConflict and record nothing."""
+    batch_id = uuid.uuid4().hex
+    with control.write() as connection:
+        decision = _decide(connection, batch, batch_id)
+        seq = 1 + (connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0)
+        rows = _rows(batch, decision, batch_id, seq, _known_rejects(connection, batch))
+        entry = journal.Entry(seq, batch_id, rows, decision.superseded, decision.overwritten)
+        journal.write(home.journal, entry)
+        apply(connection, entry)
+        stored = by_ids(connection, [row["capture_id"] for row in decision.rows])
+    return Committed(batch_id, tuple(stored.values()), tuple(decision.already_there))
+
+
+def apply(connection: sa.Connection, entry: journal.Entry) -> None:
+    """Put one journal entry into the tables; a rebuild replays entries through this same function."""
+    if entry.superseded:
+        _update(connection, entry.superseded, is_current=0)
+    if entry.overwritten:
+        _update(connection, entry.overwritten, status="overwritten")
+    for table in (BATCHES, MANIFEST, CAPTURE_INPUTS, DELIVERIES, REJECTS, QUALITY):
+        rows = entry.rows.get(table.name)
+        if rows:
+            connection.execute(sa.insert(table), rows)
+
+
+def _update(connection: sa.Connection, ids: list[str], **values: Any) -> None:
+    statement = sa.update(MANIFEST).where(M.capture_id == sa.bindparam("id")).values(**values)
+    connection.execute(statement, [{"id": capture_id} for capture_id in ids])
+
+
+def _decide(connection: sa.Connection, batch: Batch, batch_id: str) -> _Decision:
+    decision = _Decision()
+    existing = by_ids(connection, [new.capture_id for new in batch.captures])
+    places = _places(connection, batch)
+    inputs = by_ids(connection, {capture_id for new in batch.captures for capture_id in new.inputs})
+    for new in batch.captures:
+        current, last_revision = places.get(new.place, (None, 0))
+        if (same := existing.get(new.capture_id)) is not None:
+            _check_same(new, same)
+            decision.already_there.append(new)
+            continue
+        if new.stage is Stage.INGESTED and current is not None and new.captured_at <= current.captured_at:
+            raise CaptureConflict(
+                f"{new.table_name} {new.key} was captured at {current.captured_at} by another process",
+                "repeat the command; it takes a newer clock reading",
+            )
+        becomes_current = _becomes_current(new, current, inputs)
+        overwrites = new.policy is RevisionPolicy.OVERWRITE and current is not None and becomes_current
+        if becomes_current and current is not None:
+            decision.superseded.append(current.capture_id)
+            if overwrites:
+                decision.overwritten.append(current.capture_id)
+        revision = current.revision if overwrites and current else last_revision + 1
+        decision.rows.append(_manifest_row(new, batch, batch_id, revision, becomes_current))
+    return decision
+
+
+def _check_same(new: NewCapture, same: Capture) -> None:
+    if new.content_hash == same.content_hash:
+        return
+    if new.stage is Stage.INGESTED:
+        raise CaptureConflict(
+            f"{new.capture_id} exists with other content", "repeat the command; it takes a newer clock reading"
+        )
+    raise StoreError(
+        f"{new.capture_id}: the same inputs and version {new.calc_version} gave other content "
+        f"({new.content_hash} instead of {same.content_hash})",
+        "the calculation is not deterministic: mend it and raise its version",
+    )
+
+
+def _becomes_current(new: NewCapture, current: Capture | None, inputs: dict[str, Capture]) -> bool:
+    """A slow writer that worked on superseded inputs must not replace what newer inputs gave."""
+    if current is None:
+        return True
+    if new.captured_at != current.captured_at:
+        return new.captured_at > current.captured_at
+    return all(inputs[capture_id].is_current for capture_id in new.inputs if capture_id in inputs)
+
+
+def _places(connection: sa.Connection, batch: Batch) -> dict[tuple[str, date, str], tuple[Capture | None, int]]:
+    """Per partition of the batch: the current capture and the highest revision."""
+    if not batch.captures:
+        return {}
+    weeks = [new.key.week_ending for new in batch.captures]
+    names = {new.table_name for new in batch.captures}
+    bounds = (M.table_name.in_(names), M.week_ending.between(min(weeks), max(weeks)))
+    top = sa.select(M.table_name, M.week_ending, M.tier, sa.func.max(M.revision)).where(*bounds)
+    top = top.group_by(M.table_name, M.week_ending, M.tier)
+    revisions = {(row[0], row[1], row[2]): row[3] for row in connection.execute(top)}
+    ids = list(connection.scalars(sa.select(M.capture_id).where(*bounds, M.is_current == 1)))
+    current = {(c.table_name, c.week_ending, c.tier): c for c in by_ids(connection, ids).values()}
+    return {place: (current.get(place), revision) for place, revision in revisions.items()}
+
+
+def _manifest_row(new: NewCapture, batch: Batch, batch_id: str, revision: int, is_current: bool) -> dict[str, Any]:
+    return {
+        "capture_id": new.capture_id,
+        "domain": new.domain,
+        "table_name": new.table_name,
+        "stage": new.stage.value,
+        "week_ending": new.key.week_ending,
+        "tier": new.key.tier_text,
+        "partition_key": new.key.partition_key,
+        "status": "complete",
+        "revision": revision,
+        "is_current": int(is_current),
+        "row_count": new.row_count,
+        "content_hash": new.content_hash,
+        "file_path": new.file_path,
+        "file_sha256": new.file_sha256,
+        "file_bytes": new.file_bytes,
+        "captured_at": new.captured_at,
+        "computed_at": batch.run.now,
+        "calc_version": new.calc_version,
+        "inputs_hash": new.inputs_hash,
+        "landing_id": new.landing_id,
+        "policy": new.policy.value,
+        "execution_id": batch.run.execution_id,
+        "batch_id": batch_id,
+        "correlation_id": batch.run.correlation_id,
+        "metrics_json": json.dumps(new.metrics, sort_keys=True),
+    }
+
+
+def _known_rejects(connection: sa.Connection, batch: Batch) -> set[tuple[str, str]]:
+    """(source_id, table_name) pairs whose rejects are on record: fetching a bad file again adds nothing."""
+    sources = {row["source_id"] for row in batch.rejects}
+    if not sources:
+        return set()
+    select = sa.select(REJECTS.c.source_id, REJECTS.c.table_name).where(REJECTS.c.source_id.in_(sources)).distinct()
+    return {(row[0], row[1]) for row in connection.execute(select)}
+
+
+def _rows(
+    batch: Batch, decision: _Decision, batch_id: str, seq: int, known_rejects: set[tuple[str, str]]
+) -> dict[str, list[dict[str, Any]]]:
+    who = {"execution_id": batch.run.execution_id, "batch_id": batch_id}
+    new_ids = {row["capture_id"] for row in decision.rows}
+    header = {
+        "seq": seq,
+        "table_name": batch.table_name,
+        "correlation_id": batch.run.correlation_id,
+        "committed_at": batch.run.now,
+    }
+    rejects = [row for row in batch.rejects if (row["source_id"], row["table_name"]) not in known_rejects]
+    return {
+        BATCHES.name: [header | who],
+        MANIFEST.name: decision.rows,
+        CAPTURE_INPUTS.name: [
+            {"capture_id": new.capture_id, "input_capture_id": capture_id}
+            for new in batch.captures
+            if new.capture_id in new_ids
+            for capture_id in new.inputs
+        ],
+        DELIVERIES.name: [row | who for row in batch.deliveries],
+        REJECTS.name: [row | who | {"rejected_at": batch.run.now} for row in rejects],
+        QUALITY.name: [row | who | {"checked_at": batch.run.now} for row in batch.quality],
+    }

@@ -1,0 +1,167 @@
+"""The control database: SQLite (WAL, synchronous=FULL) by default, PostgreSQL by URL.
+
+What belongs here: connections, transactions and the check that the schema is the one this code knows. What does not:
+queries (`manifest`, and the repositories beside it), table definitions (`schema`).
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from market_spine.domain.errors import MigrationError, StoreError
+
+BUSY_SECONDS = 60  # how long a writer waits for another one; a control transaction takes about 1 ms
+ADVISORY_LOCK = 0x5350494E45  # "SPINE"
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    # Transactions are begun by us: the driver's own implicit BEGIN is deferred, and two deferred writers deadlock.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    mode = "DEFERRED" if connection.get_execution_options().get("spine_read") else "IMMEDIATE"
+    connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+@dataclass(frozen=True)
+class Control:
+    """One control database, named by its SQLAlchemy URL. Safe to share between threads, not between processes."""
+
+    url: str
+
+    def __repr__(self) -> str:
+        return f"Control({sa.make_url(self.url).render_as_string(hide_password=True)})"
+
+    @cached_property
+    def engine(self) -> sa.Engine:
+        url = sa.make_url(self.url)
+        if url.get_backend_name() == "postgresql":
+            return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        if url.get_backend_name() != "sqlite" or not url.database:
+            raise StoreError(
+                f"control database {url.render_as_string(hide_password=True)} is neither a SQLite file nor PostgreSQL",
+                "set MARKET_SPINE_CONTROL_URL to postgresql://user@host/database, or unset it",
+            )
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+        event.listen(engine, "connect", _tune_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    @property
+    def is_postgres(self) -> bool:
+        return self.engine.dialect.name == "postgresql"
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A consistent snapshot; never waits for writers."""
+        with self._open() as connection, connection.execution_options(spine_read=True).begin():
+            if self.is_postgres:
+                connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction at a time per store: writers queue, and each sees what the one before it committed."""
+        with self._open() as connection, connection.begin():
+            if self.is_postgres:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+            yield connection
+
+    @contextmanager
+    def _open(self) -> Iterator[sa.Connection]:
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            shown = sa.make_url(self.url).render_as_string(hide_password=True)
+            raise StoreError(
+                f"control database {shown}: {_first_line(error.orig)}",
+                "check that the database is up and the folder writable, then repeat the command",
+            ) from error
+        except sa.exc.DatabaseError as error:
+            if isinstance(error.orig, sqlite3.DatabaseError) and "malformed" in str(error.orig):
+                raise StoreError(
+                    f"control database {self.url} is damaged: {error.orig}", "spine rebuild  (restores it from landing)"
+                ) from error
+            raise
+
+    def ensure(self) -> list[str]:
+        """Bring the schema to this code's version; the ids of the migrations that were applied now."""
+        known = migrations()
+        if self._applied() == known:
+            return []
+        with self.write() as connection:
+            applied = _read_applied(connection)
+            _refuse_foreign_history(applied, known)
+            return _upgrade(connection, [entry for entry in known if entry not in applied])
+
+    def _applied(self) -> list[tuple[str, str]]:
+        with self.read() as connection:
+            return _read_applied(connection)
+
+    def dispose(self) -> None:
+        """Close pooled connections."""
+        self.engine.dispose()
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).strip().splitlines()[0] if error else "unknown error"
+
+
+def migrations() -> list[tuple[str, str]]:
+    """(id, sha256 of the file) of every migration this code ships, in order."""
+    import hashlib
+
+    files = sorted((Path(__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))
+    return [(re.split(r"_", file.stem)[0], hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
+
+
+def _read_applied(connection: sa.Connection) -> list[tuple[str, str]]:
+    if not sa.inspect(connection).has_table("core_migrations"):
+        return []
+    rows = connection.execute(sa.text("SELECT migration_id, sha256 FROM core_migrations ORDER BY migration_id"))
+    return [(row.migration_id, row.sha256) for row in rows]
+
+
+def _refuse_foreign_history(applied: list[tuple[str, str]], known: list[tuple[str, str]]) -> None:
+    ours = dict(known)
+    for migration_id, checksum in applied:
+        if migration_id not in ours:
+            raise MigrationError(
+                f"the control database has migration {migration_id}, which this version of the code does not know",
+                "update the code (git pull, then install again) before you use this store",
+            )
+        if ours[migration_id] != checksum:
+            raise MigrationError(
+                f"migration {migration_id} was altered after it was applied here",
+                f"restore the file market_spine/store/migrations/versions/{migration_id}_*.py from version control",
+            )
+
+
+def _upgrade(connection: sa.Connection, pending: list[tuple[str, str]]) -> list[str]:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    connection.execute(
+        sa.text("INSERT INTO core_migrations (migration_id, sha256) VALUES (:id, :sha256)"),
+        [{"id": migration_id, "sha256": checksum} for migration_id, checksum in pending],
+    )
+    return [migration_id for migration_id, _ in pending]

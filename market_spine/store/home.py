@@ -1,0 +1,43 @@
+"""Where everything is kept: one folder with captures, landing, control database and the published file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders and files below one root. Only this class knows their names."""
+
+    root: Path
+
+    @property
+    def captures(self) -> Path:
+        """Immutable Parquet files, one per capture."""
+        return self.root / "captures"
+
+    @property
+    def landing(self) -> Path:
+        """The exact bytes that arrived, with sidecars, and the journal of what was made from them."""
+        return self.root / "landing"
+
+    @property
+    def journal(self) -> Path:
+        """One file per control transaction, written before it: with the landed bytes, enough to rebuild all."""
+        return self.landing / "journal"
+
+    @property
+    def control_url(self) -> str:
+        """The embedded default of the control database."""
+        return f"sqlite:///{self.root / 'control.db'}"
+
+    @property
+    def published(self) -> Path:
+        """The read-only DuckDB file for people and BI tools; never the truth, always rebuildable."""
+        return self.root / "market_spine.duckdb"
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME where none is set."""
+        return self.root / "dagster"

@@ -1,0 +1,98 @@
+"""The journal: one file per control transaction, holding exactly the rows that it inserted and the flags it moved.
+
+It lies in landing beside the bytes, so that landing alone can rebuild every capture and every control row. An entry is
+written while the write lock is held and before the commit; a crash between the two leaves one entry whose number the
+next transaction takes again, and which is removed then. So the journal equals the committed history.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from market_spine.domain.errors import StoreError
+from market_spine.store.files import fsync_folder
+from market_spine.store.schema import MOMENT, Moment, Table
+
+PER_FOLDER = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One transaction: inserted rows per table, captures that ceased to be current, and those overwritten."""
+
+    seq: int
+    batch_id: str
+    rows: dict[str, list[dict[str, Any]]]
+    superseded: list[str] = field(default_factory=list)
+    overwritten: list[str] = field(default_factory=list)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.strftime(MOMENT)
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"{type(value)} has no journal form")
+
+
+def write(folder: Path, entry: Entry) -> Path:
+    """Write ``entry`` durably; entries of the same number are left-overs of a transaction that never committed."""
+    place = folder / f"{entry.seq // PER_FOLDER:06d}"
+    place.mkdir(parents=True, exist_ok=True)
+    for left_over in place.glob(f"{entry.seq:010d}-*"):
+        left_over.unlink()
+    payload = {
+        "seq": entry.seq,
+        "batch_id": entry.batch_id,
+        "rows": {name: rows for name, rows in entry.rows.items() if rows},
+        "superseded": entry.superseded,
+        "overwritten": entry.overwritten,
+    }
+    data = zstandard.compress(json.dumps(payload, default=_text, sort_keys=True).encode())
+    path = place / f"{entry.seq:010d}-{entry.batch_id}.json.zst"
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(path)
+    fsync_folder(place)
+    return path
+
+
+def read(folder: Path, tables: tuple[Table, ...]) -> Iterator[Entry]:
+    """All entries in order; a gap or a damaged entry is an error that names it."""
+    expected = 1
+    for path in sorted(folder.glob("*/*.json.zst")):
+        try:
+            payload = json.loads(zstandard.decompress(path.read_bytes()))
+        except (ValueError, zstandard.ZstdError) as error:
+            raise StoreError(f"journal entry {path} is damaged: {error}", "restore the file from a backup") from error
+        if payload["seq"] != expected:
+            raise StoreError(
+                f"journal entry {expected} is missing; the next one is {path.name}", "restore the file from a backup"
+            )
+        expected += 1
+        rows = {table.name: [_typed(table, row) for row in payload["rows"].get(table.name, [])] for table in tables}
+        yield Entry(payload["seq"], payload["batch_id"], rows, payload["superseded"], payload["overwritten"])
+
+
+def _typed(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    typed = dict(row)
+    for column in table.c:
+        value = typed.get(column.name)
+        if value is None:
+            continue
+        if isinstance(column.type, Moment):
+            typed[column.name] = column.type.process_result_value(value, None)  # type: ignore[arg-type]
+        elif column.type.__visit_name__ == "date":
+            typed[column.name] = date.fromisoformat(value)
+    return typed
