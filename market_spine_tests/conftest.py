@@ -90,7 +90,7 @@ def _start(programs: Path, folder: Path) -> subprocess.Popen[bytes]:
     )
     flags = ["-k", str(folder), "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off"]
     with (folder / "log").open("wb") as log:
-        command = [programs / "postgres", "-D", data, *flags]
+        command = [str(programs / "postgres"), "-D", str(data), *flags]
         return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, user=owner)
 
 
@@ -110,7 +110,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """The SQLAlchemy URL of a real PostgreSQL of this test run; stopped, by its own process id, and removed after it."""
+    """The SQLAlchemy URL of a real PostgreSQL of this run; stopped by its own process id, and removed."""
     programs = _server_programs()
     # Not below pytest's own temporary folder: it is closed to other users, and longer than a socket's path may be.
     folder = Path(tempfile.mkdtemp(prefix="spine-pg-", dir="/tmp"))
@@ -122,7 +122,7 @@ def postgres_url() -> Iterator[str]:
         _wait_until_ready(server, folder)
         yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
     finally:
-        if server:
+        if server is not None:
             server.terminate()  # "smart" shutdown waits for clients, of which the tests leave none ...
             try:
                 server.wait(5)

@@ -94,7 +94,10 @@ def parse_capture_id(text: str) -> ParsedCaptureId:
     remedy = "see the ids with: spine captures list"
     try:
         name, tier_text, week, stamp = text.split(":")
-        moment = datetime.strptime(stamp, STAMP if "T" in stamp else "%Y%m%d").replace(tzinfo=UTC)
+        form = STAMP if "T" in stamp else "%Y%m%d"
+        moment = datetime.strptime(stamp, form).replace(tzinfo=UTC)
+        if f"{moment:{form}}" != stamp:  # strptime also takes 2025122 for 2 December
+            raise ValueError(stamp)
     except ValueError as error:
         raise PartitionError(f"{text!r} is not a capture id", remedy) from error
     base, _, version = name.partition("@")
@@ -109,7 +112,9 @@ def as_of_instant(text: str) -> datetime:
             return datetime.combine(date.fromisoformat(text), datetime.max.time(), UTC)
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise QueryError(f"{text!r} is not a date or time", "write --as-of 2025-12-15 or 2025-12-15T15:00:00Z") from error
+        raise QueryError(
+            f"{text!r} is not a date or time", "write --as-of 2025-12-15 or 2025-12-15T15:00:00Z"
+        ) from error
     if moment.tzinfo is None:
         raise QueryError(f"{text!r} has no time zone", f"write --as-of {text}Z, or with an offset")
     return moment.astimezone(UTC)

@@ -184,9 +184,9 @@ class RowRule:
     scope: str = "ROW"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Feed:
-    """What is true of one weekly feed only: names, tiers, lags, shapes, rules, each with its link."""
+    """What is true of one weekly feed only: names, tiers, lags, shapes, rules, each with its link. Equal by identity."""
 
     name: str
     domain: str
@@ -201,7 +201,6 @@ class Feed:
     source_url: str
     long_prefix: str
     code: str = ""
-    pipelines: Mapping[str, str] | None = None
 
     def sql_name(self, table: str) -> str:
         """The name of a table in SQL, e.g. ``otc_venue_share``."""

@@ -19,7 +19,7 @@ from market_spine.domain.weeks import week_ending
 RECORD_HASH_SQL = "left(sha256(concat_ws('|', week_ending, tier, symbol, mpid)), 32)"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class WeekKey:
     """One partition: a week of one tier, or of all tiers (``tier=None``) for week-partitioned tables."""
 
@@ -31,6 +31,10 @@ class WeekKey:
 
     def __str__(self) -> str:
         return f"{self.tier_text}:{self.week_ending}"
+
+    def __lt__(self, other: WeekKey) -> bool:
+        """By week, then tier; ALL comes first (a None does not compare with a Tier)."""
+        return (self.week_ending, self.tier_text) < (other.week_ending, other.tier_text)
 
     @classmethod
     def from_string(cls, text: str) -> WeekKey:

@@ -4,8 +4,8 @@ What belongs here: reading the SQL (sqlglot, dialect duckdb). What does not: ass
 (`assets`), and capture lineage, which the manifest records.
 
 An output depends on the columns whose values it is made of, the divisor, the FILTER, the PARTITION BY and the ORDER BY
-of its own expression included. The table ``wanted`` selects partitions; it is not an input and not in the lineage.
-Columns that only select rows (JOIN, WHERE, GROUP BY) are not in it either.
+of its own expression included. Named WINDOWs are not followed: write OVER (...) out. Columns that only select rows
+(JOIN, WHERE, GROUP BY) are not in the lineage, nor is the table ``wanted``, which selects partitions and is no input.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _sources(
 ) -> tuple[tuple[str, str], ...]:
     """The leaves of the lineage tree of one output column."""
     try:
-        root = lineage(column, calculation.sql, schema=schema, dialect=DIALECT)
+        root = lineage(column, calculation.sql, schema=schema, dialect=DIALECT, validate_qualify_columns=True)
     except SqlglotError as error:
         raise CalculationError(
             f"the lineage of {calculation.name}.{column} cannot be read: {error}",

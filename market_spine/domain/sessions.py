@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from market_spine.domain.errors import WeekError
 from market_spine.domain.weeks import monday_of, week_ending
 
 if TYPE_CHECKING:
@@ -51,14 +52,20 @@ def _days(exchange: str) -> dict[date, Session]:
     }
 
 
+def _inside(day: date) -> date:
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise WeekError(f"{day} is outside the trading calendar {FIRST_DAY} .. {LAST_DAY}", "ask for a week inside it")
+    return day
+
+
 def is_session(day: date, exchange: str = EXCHANGE) -> bool:
-    """Whether ``exchange`` trades on ``day``."""
-    return day in _days(exchange)
+    """Whether ``exchange`` trades on ``day``; a day outside the calendar is an error, not a holiday."""
+    return _inside(day) in _days(exchange)
 
 
 def sessions_of_week(week: date, exchange: str = EXCHANGE) -> tuple[Session, ...]:
     """The sessions from Monday to Friday of ``week``, in order."""
-    days, monday = _days(exchange), monday_of(week_ending(week))
+    days, monday = _days(exchange), _inside(monday_of(week_ending(_inside(week))))
     return tuple(days[day] for n in range(5) if (day := monday + timedelta(days=n)) in days)
 
 

@@ -7,7 +7,7 @@ What belongs here: validating and walking Fridays. What does not: when FINRA pub
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from market_spine.domain.errors import WeekError
 
@@ -27,6 +27,8 @@ def week_ending(value: date | str) -> date:
         day = date.fromisoformat(value) if isinstance(value, str) else value
     except ValueError as error:
         raise WeekError(f"{value!r} is not a date", "write the week as YYYY-MM-DD, e.g. 2025-11-14") from error
+    if isinstance(day, datetime):  # also a pandas Timestamp: its text would end up in keys and paths
+        raise WeekError(f"{day} is a moment, not a date", f"use its date: {day.date()}")
     if day.weekday() != FRIDAY:
         raise WeekError(
             f"{day} is a {day:%A}; a week is named by the Friday that ends it",

@@ -30,9 +30,11 @@ reject_reasons: dict[str, str] = {
     "NOT_A_DATE": "the last update date is not an ISO date (YYYY-MM-DD)",
 }
 
-# Roles with a meaning of their own; any other role is text that goes to the raw column of the same name.
 _SHARES = r"-?[0-9]{1,14}(\.[0-9]{1,6})?"
 _TRADES = r"-?[0-9]{1,18}"
+# Roles that are not text. Any role goes to the raw column of its own name, so that a feed may add one.
+_CASTS = {"total_shares": "DECIMAL(20,6)", "total_trades": "BIGINT", "source_last_update_date": "DATE"}
+_BLANKS = r", E' \t\r'"
 _NEVER_NULL = frozenset({"symbol", "mpid"})  # an empty one stays '': the feed's rules judge it
 # A quoted field, an unquoted one that does not begin with a quote, or nothing; the comma stands before each.
 _CSV_FIELD = r',("(?:[^"]|"")*"|[^",][^,]*|)'
@@ -78,27 +80,28 @@ def parse_sql(shape: Shape, header: Sequence[str], media_type: str, feed: Feed, 
     """SQL that types every line of ``lines(part_no, line_no, raw, week_ending, tier, week_is_explicit)``.
 
     One row per line: the columns of ``feed.raw``, then ``reason_code`` (NULL for a good row, else a key of
-    `reject_reasons`), ``detail``, and ``raw``, the line's text, for rejects only: carrying it along for good rows
-    costs more than all the rest (1.2M against 3M rows/s), and the landing has it.
+    `reject_reasons`), ``detail``, and ``raw``, the line's text. ``raw`` is there for rejects only: to carry it along
+    for good rows too costs as much as all the rest, and the landing has it.
     """
-    texts = _texts(shape, header)
-    fields = "".join(f",\n    {expression} AS {role}_text" for role, expression in texts.items())
-    columns = ", ".join(f"CAST({_value(c.name, texts)} AS {c.type}) AS {c.name}" for c in feed.raw.columns)
+    names = [name for name in header if media_type != JSON or name in shape.roles]
+    texts = _texts(shape, names)
+    fields = "".join(f",\n    {expression} AS {_text(role)}" for role, expression in texts.items())
+    columns = ",\n  ".join(f"CAST({_value(c.name, texts)} AS {c.type}) AS {c.name}" for c in feed.raw.columns)
     return f"""
 WITH split AS (
-  SELECT *, {_split(header, media_type)} AS f FROM lines
+  SELECT *, {_split(names, media_type)} AS f FROM {_pieces(media_type)}
 ),
 fields AS (
   SELECT part_no, line_no, raw, week_ending, tier, week_is_explicit, len(f) AS field_count{fields}
   FROM split
 ),
 judged AS (
-  SELECT *, {_reason(shape, header, texts, max_line)} AS reason_code
+  SELECT *, {_reason(shape, len(names), texts, max_line)} AS reason_code
   FROM fields
 )
 SELECT {columns},
   reason_code,
-  {_detail(header, texts)} AS detail,
+  {_detail(len(names), texts)} AS detail,
   CASE WHEN reason_code IS NOT NULL THEN raw END AS raw
 FROM judged"""
 
@@ -116,57 +119,65 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _split(header: Sequence[str], media_type: str) -> str:
-    """SQL for the list of a line's fields, in the header's order. Stray quotes are data in pipe files."""
+def _text(role: str) -> str:
+    """The SQL column that holds a role's text."""
+    return role if role.endswith("_text") else f"{role}_text"
+
+
+def _pieces(media_type: str) -> str:
+    """SQL for the relation to split: the lines, for comma separated ones with their fields still in quotes."""
+    if media_type != COMMAS:
+        return "lines"
+    pieces = f"regexp_extract_all(',' || raw, {_quoted(_CSV_FIELD)}, 1)"
+    return f"(SELECT *, CASE WHEN contains(raw, '\"') THEN {pieces} END AS pieces FROM lines)"
+
+
+def _split(names: Sequence[str], media_type: str) -> str:
+    """SQL for the list of a line's fields, in the header's order; [] where the line is not well formed.
+
+    In pipe files a quote is data. In comma separated lines the pieces that the expression found must join up to the
+    line again: what it had to skip was malformed.
+    """
     if media_type == JSON:
-        paths = ", ".join(_quoted("$." + '"' + name.replace('"', '\\"') + '"') for name in header)
+        paths = ", ".join(_quoted(f'$."{name}"') for name in names)
         return f"CASE WHEN json_valid(raw) THEN json_extract_string(raw, [{paths}]) ELSE [] END"
     plain = f"string_split(raw, '{DELIMITERS[media_type]}')"
     if media_type != COMMAS:
         return plain
-    quoted = f"regexp_extract_all(',' || raw, {_quoted(_CSV_FIELD)}, 1)"
-    # What the expression skipped was malformed: then the fields do not join up to the line again.
-    whole = f"array_to_string({quoted}, ',') = raw"
-    return f"CASE WHEN NOT contains(raw, '\"') THEN {plain} WHEN {whole} THEN {_unquoted(quoted)} ELSE [] END"
+    unquoted = "CASE WHEN x[1] = '\"' THEN replace(x[2:-2], '\"\"', '\"') ELSE x END"
+    whole = f"WHEN array_to_string(pieces, ',') = raw THEN list_transform(pieces, lambda x: {unquoted})"
+    return f"CASE WHEN pieces IS NULL THEN {plain} {whole} ELSE [] END"
 
 
-def _unquoted(fields: str) -> str:
-    """SQL for the list with the quotes round each field taken off, doubled ones inside made single."""
-    inner = "replace(x[2:-2], '\"\"', '\"')"
-    return f"list_transform({fields}, lambda x: CASE WHEN x[1] = '\"' THEN {inner} ELSE x END)"
+def _texts(shape: Shape, names: Sequence[str]) -> dict[str, str]:
+    """Role -> SQL for its trimmed text ('' where JSON says null). Tabs are trimmed from what rows are known by only.
 
-
-def _texts(shape: Shape, header: Sequence[str]) -> dict[str, str]:
-    """Role -> SQL for its trimmed text ('' where JSON says null)."""
-    return {
-        shape.roles[name]: f"trim(coalesce(f[{place}], ''), ' \t\r')"
-        for place, name in enumerate(header, start=1)
-        if name in shape.roles
-    }
+    A set of characters costs `trim` four times as much as spaces; a number with a tab is a visible reject.
+    """
+    places = {shape.roles[name]: place for place, name in enumerate(names, start=1) if name in shape.roles}
+    keys = {"symbol", "mpid", "tier_text"}
+    return {role: f"trim(coalesce(f[{place}], ''){_BLANKS if role in keys else ''})" for role, place in places.items()}
 
 
 def _value(column: str, texts: Mapping[str, str]) -> str:
-    """SQL for the raw column's value; NULL where the text does not cast (then the line is a reject)."""
+    """SQL for the raw column's value. A reject has no numbers and no dates: what casts there may be no such thing."""
     if column in ("week_ending", "tier", "part_no", "line_no"):
         return column
     if column not in texts:
         return "''" if column in _NEVER_NULL else "NULL"
-    text = f"{column}_text"
-    casts = {
-        "total_shares": f"TRY_CAST({text} AS DECIMAL(20,6))",
-        "total_trades": f"TRY_CAST({text} AS BIGINT)",
-        "source_last_update_date": f"TRY_CAST({text} AS DATE)",
-    }
-    return casts.get(column, text if column in _NEVER_NULL else f"nullif({text}, '')")
+    text = _text(column)
+    if column in _CASTS:
+        return f"CASE WHEN reason_code IS NULL THEN TRY_CAST({text} AS {_CASTS[column]}) END"
+    return text if column in _NEVER_NULL else f"nullif({text}, '')"
 
 
 def _tier() -> str:
     """SQL for the tier that ``tier_text`` spells: FINRA's own spellings first, since they are nearly all."""
     own = {spelling: tier for tier in Tier for spelling in (tier.file_text, tier.api_code, tier.value)}
     known = " ".join(f"WHEN {_quoted(text)} THEN '{tier.value}'" for text, tier in own.items())
-    folded = "replace(replace(upper(tier_text_text), ' ', '_'), '-', '_')"
+    folded = "replace(replace(upper(tier_text), ' ', '_'), '-', '_')"
     others = " ".join(f"WHEN {_quoted(text)} THEN '{tier.value}'" for text, tier in SPELLINGS.items())
-    return f"CASE tier_text_text {known} ELSE CASE {folded} {others} END END"
+    return f"CASE tier_text {known} ELSE CASE {folded} {others} END END"
 
 
 def _iso_date(text: str) -> str:
@@ -174,16 +185,16 @@ def _iso_date(text: str) -> str:
     return f"coalesce(strlen({text}) = 10 AND CAST(TRY_CAST({text} AS DATE) AS VARCHAR) = {text}, false)"
 
 
-def _reason(shape: Shape, header: Sequence[str], texts: Mapping[str, str], max_line: int) -> str:
+def _reason(shape: Shape, field_count: int, texts: Mapping[str, str], max_line: int) -> str:
     """SQL for the first reason that a line must be rejected for, or NULL."""
     tests = [
         ("LINE_TOO_LONG", f"strlen(raw) > {max_line}"),
         ("BAD_ENCODING", f"contains(raw, '{BAD_CHARACTER}')"),
-        ("BLANK_LINE", "trim(raw, ' \t\r') = ''"),
-        ("FIELD_COUNT", f"field_count <> {len(header)}"),
+        ("BLANK_LINE", f"field_count = 1 AND trim(raw{_BLANKS}) = ''"),
+        ("FIELD_COUNT", f"field_count <> {field_count}"),
     ]
     if "tier_text" in texts:
-        tests += [("UNKNOWN_TIER", f"({_tier()}) IS NULL"), ("WRONG_TIER", f"({_tier()}) IS DISTINCT FROM tier")]
+        tests += [("UNKNOWN_TIER", f"({_tier()}) IS NULL"), ("WRONG_TIER", f"({_tier()}) <> tier")]
     if "week_label" in texts:
         label = "week_label_text <> CAST(week_ending AS VARCHAR)"
         tests.append(("WRONG_WEEK", f"NOT week_is_explicit AND {label}"))
@@ -200,18 +211,19 @@ def _reason(shape: Shape, header: Sequence[str], texts: Mapping[str, str], max_l
     return "CASE " + "\n    ".join(f"WHEN {test} THEN '{code}'" for code, test in tests) + " END"
 
 
-def _detail(header: Sequence[str], texts: Mapping[str, str]) -> str:
+def _detail(field_count: int, texts: Mapping[str, str]) -> str:
     """SQL for what exactly was found in a reject."""
-    week = " || ".join(f"{role}_text" for role in ("week_label", "week_start") if role in texts)
-    tier = "tier_text_text" if "tier_text" in texts else "''"
-    last_update = "source_last_update_date_text" if "source_last_update_date" in texts else "''"
+    written = {role: _text(role) if role in texts else "''" for role in ("tier_text", "week_label", "week_start")}
+    tier, week = written["tier_text"], f"{written['week_label']} || {written['week_start']}"
     details = {
-        "LINE_TOO_LONG": f"'the first ' || length(raw) || ' characters are kept'",
-        "FIELD_COUNT": f"field_count || ' fields, the header has {len(header)}'",
+        "LINE_TOO_LONG": "'the first ' || length(raw) || ' characters are kept'",
+        "FIELD_COUNT": "CASE WHEN field_count = 0 THEN 'not well formed: check its quotes or brackets' "
+        f"ELSE field_count || ' fields, the header has {field_count}' END",
         "UNKNOWN_TIER": f"'tier ' || {tier}",
         "WRONG_TIER": f"'tier ' || {tier} || ', delivered for ' || tier",
-        "WRONG_WEEK": f"'week ' || {week or chr(39) * 2} || ', delivered for ' || CAST(week_ending AS VARCHAR)",
+        "WRONG_WEEK": f"'week ' || {week} || ', delivered for ' || CAST(week_ending AS VARCHAR)",
         "NOT_A_NUMBER": "'shares ' || total_shares_text || ', trades ' || total_trades_text",
-        "NOT_A_DATE": f"'last update ' || {last_update}",
     }
+    if "source_last_update_date" in texts:
+        details["NOT_A_DATE"] = "'last update ' || source_last_update_date_text"
     return "CASE reason_code " + " ".join(f"WHEN '{code}' THEN {text}" for code, text in details.items()) + " END"

@@ -98,7 +98,7 @@ def commit(control: Control, home: Home, batch: Batch) -> Committed:
     with control.write() as connection:
         decision = _decide(connection, batch, batch_id)
         seq = 1 + (connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0)
-        rows = _rows(batch, decision, batch_id, seq, _known_rejects(connection, batch))
+        rows = _rows(batch, decision, batch_id, seq, _new_rejects(connection, batch))
         entry = journal.Entry(seq, batch_id, rows, decision.superseded, decision.overwritten)
         journal.write(home.journal, entry)
         apply(connection, entry)
@@ -218,17 +218,20 @@ def _manifest_row(new: NewCapture, batch: Batch, batch_id: str, revision: int, i
     }
 
 
-def _known_rejects(connection: sa.Connection, batch: Batch) -> set[tuple[str, str]]:
-    """(source_id, table_name) pairs whose rejects are on record: fetching a bad file again adds nothing."""
+def _new_rejects(connection: sa.Connection, batch: Batch) -> list[dict[str, Any]]:
+    """Rejects that are not on record yet: fetching a bad file again adds nothing."""
     sources = {row["source_id"] for row in batch.rejects}
     if not sources:
-        return set()
-    select = sa.select(REJECTS.c.source_id, REJECTS.c.table_name).where(REJECTS.c.source_id.in_(sources)).distinct()
-    return {(row[0], row[1]) for row in connection.execute(select)}
+        return []
+    of = ("source_id", "table_name", "week_ending", "tier")
+    columns = [REJECTS.c[name] for name in of]
+    select = sa.select(*columns).where(REJECTS.c.source_id.in_(sources)).distinct()
+    known = {tuple(row) for row in connection.execute(select)}
+    return [row for row in batch.rejects if tuple(row[name] for name in of) not in known]
 
 
 def _rows(
-    batch: Batch, decision: _Decision, batch_id: str, seq: int, known_rejects: set[tuple[str, str]]
+    batch: Batch, decision: _Decision, batch_id: str, seq: int, rejects: list[dict[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
     who = {"execution_id": batch.run.execution_id, "batch_id": batch_id}
     new_ids = {row["capture_id"] for row in decision.rows}
@@ -238,7 +241,6 @@ def _rows(
         "correlation_id": batch.run.correlation_id,
         "committed_at": batch.run.now,
     }
-    rejects = [row for row in batch.rejects if (row["source_id"], row["table_name"]) not in known_rejects]
     return {
         BATCHES.name: [header | who],
         MANIFEST.name: decision.rows,

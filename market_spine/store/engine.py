@@ -21,8 +21,12 @@ def config(threads: int | None = None, memory_limit: str = MEMORY_LIMIT) -> dict
         # Nothing is ever fetched from the network.
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
-        "TimeZone": "UTC",
     }
+
+
+def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """What can only be set on an open connection: moments are shown and cast in UTC, whatever the machine's zone."""
+    connection.execute("SET TimeZone = 'UTC'")
 
 
 @contextmanager
@@ -30,6 +34,7 @@ def connect(threads: int | None = None, memory_limit: str = MEMORY_LIMIT) -> Ite
     """An in-memory engine that is closed on every way out."""
     connection = duckdb.connect(":memory:", config=config(threads, memory_limit))
     try:
+        prepare(connection)
         yield connection
     finally:
         connection.close()

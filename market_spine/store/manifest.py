@@ -73,7 +73,9 @@ class Question:
 
     def __post_init__(self) -> None:
         if (self.view is View.AS_OF) != (self.as_of is not None):
-            raise QueryError(f"view {self.view} with as-of {self.as_of}", "give --as-of a date, and no other view with it")
+            raise QueryError(
+                f"view {self.view} with as-of {self.as_of}", "give --as-of a date, and no other view with it"
+            )
 
 
 def captures(connection: sa.Connection, question: Question) -> list[Capture]:

@@ -5,7 +5,7 @@ What belongs here: making captures readable in DuckDB. What does not: choosing t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,27 +20,20 @@ if TYPE_CHECKING:
 PROVENANCE = ("capture_id", "captured_at", "computed_at", "calc_version", "revision", "execution_id", "batch_id")
 
 
-def scan(files: Sequence[str], table: Table) -> str:
+def scan(chosen: Sequence[Capture], table: Table, root: Path) -> str:
     """SQL that reads capture files as they are; typed and empty where there are none."""
-    if not files:
+    if not chosen:
         columns = ", ".join(f"CAST(NULL AS {column.type}) AS {identifier(column.name)}" for column in table.columns)
         return f"SELECT {columns}, CAST(NULL AS VARCHAR) AS capture_id WHERE false"
-    listed = ", ".join(literal(name) for name in files)
-    return f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false, union_by_name = {_mixed(files)})"
+    listed = ", ".join(literal(str(root / capture.file_path)) for capture in chosen)
+    # Columns may differ between versions of a calculation; reading every footer for that is done only then.
+    mixed = str(len({capture.calc_version for capture in chosen}) > 1).lower()
+    return f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false, union_by_name = {mixed})"
 
 
-def _mixed(files: Sequence[str]) -> str:
-    # Columns may differ between versions of a calculation. Reading every footer for that costs 0.3 ms a file, so it
-    # is done for lists up to one year of one tier; longer lists come from one version in practice.
-    return "true" if 1 < len(files) <= 60 else "false"
-
-
-def create_view(
-    connection: DuckDBPyConnection, name: str, table: Table, chosen: Iterable[Capture], root: Path
-) -> None:
+def create_view(connection: DuckDBPyConnection, name: str, table: Table, chosen: Sequence[Capture], root: Path) -> None:
     """A view ``name`` over the files of ``chosen``: the table's columns and capture_id, nothing joined."""
-    files = [str(root / capture.file_path) for capture in chosen]
-    connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {scan(files, table)}")
+    connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {scan(chosen, table, root)}")
 
 
 def create_view_with_provenance(
@@ -48,11 +41,10 @@ def create_view_with_provenance(
 ) -> None:
     """As `create_view`, each row with the manifest's `PROVENANCE`."""
     register_captures(connection, f"{name}__captures", chosen)
-    files = [str(root / capture.file_path) for capture in chosen]
     joined = ", ".join(f"m.{column}" for column in PROVENANCE[1:])
     connection.execute(
         f"CREATE OR REPLACE VIEW {identifier(name)} AS SELECT t.*, {joined} "
-        f"FROM ({scan(files, table)}) t JOIN {identifier(f'{name}__captures')} m USING (capture_id)"
+        f"FROM ({scan(chosen, table, root)}) t JOIN {identifier(f'{name}__captures')} m USING (capture_id)"
     )
 
 

@@ -39,7 +39,8 @@ WEEKS_BACK = 5
 WEEKS = WEEKS_BACK + 1
 FLAT_PCT = 5  # a change of up to 5 % is FLAT
 
-# Sums and counts are exact (DECIMAL, integer); the quotients are taken once, in the last SELECT.
+# Sums and counts are exact (DECIMAL, integer); the quotients are taken once, in the last SELECT, and times 100 after it:
+# the DOUBLE of 0.0001 is not 100 times the DOUBLE of 0.000001, and a fall to zero would read -100.00000000000001 %.
 SQL = f"""
     WITH frames AS (
         SELECT w.week_ending AS asked_week, w.tier, CAST(w.week_ending - CAST(7 * b.i AS INTEGER) AS DATE) AS frame_week
@@ -81,10 +82,10 @@ SQL = f"""
             ELSE 'FLAT'
         END AS trend_direction,
         CASE WHEN w.weeks_in_window > 1 THEN
-            CAST(100 * (s.total_volume - w.first_volume) AS DOUBLE) / CAST(nullif(w.first_volume, 0) AS DOUBLE)
+            CAST(s.total_volume - w.first_volume AS DOUBLE) / CAST(nullif(w.first_volume, 0) AS DOUBLE) * 100
         END AS trend_pct,
-        CAST(100 * (w.weeks_in_window * s.total_volume - w.sum_volume) AS DOUBLE)
-            / CAST(nullif(w.sum_volume, 0) AS DOUBLE) AS volume_vs_mean_pct
+        CAST(w.weeks_in_window * s.total_volume - w.sum_volume AS DOUBLE)
+            / CAST(nullif(w.sum_volume, 0) AS DOUBLE) * 100 AS volume_vs_mean_pct
     FROM windows AS w
     JOIN symbol_summary AS s ON s.week_ending = w.asked_week AND s.tier = w.tier AND s.symbol = w.symbol"""
 
@@ -113,9 +114,7 @@ COLUMNS = (
         nullable=True,
         ge=-100,
     ),
-    Column(
-        "volume_vs_mean_pct", "DOUBLE", "Percent of the asked week above mean_volume", nullable=True, ge=-100, le=500
-    ),
+    Column("volume_vs_mean_pct", "DOUBLE", "Percent of the asked week above mean_volume", nullable=True, ge=-100),
 )
 
 FULL_HISTORY = Invariant(

@@ -53,13 +53,14 @@ CALCULATION = Calculation(
             mpid,
             total_shares,
             total_trades,
-            CAST(total_shares AS DOUBLE) / CAST(nullif(sum(total_shares) OVER whole, 0) AS DOUBLE) AS venue_share,
-            CAST(row_number() OVER ranked AS INTEGER) AS venue_rank
+            CAST(total_shares AS DOUBLE)
+                / CAST(nullif(sum(total_shares) OVER (PARTITION BY week_ending, tier, symbol), 0) AS DOUBLE)
+                AS venue_share,
+            CAST(
+                row_number() OVER (PARTITION BY week_ending, tier, symbol ORDER BY total_shares DESC, mpid) AS INTEGER
+            ) AS venue_rank
         FROM venue_volume
-        WHERE symbol <> ''
-        WINDOW
-            whole AS (PARTITION BY week_ending, tier, symbol),
-            ranked AS (PARTITION BY week_ending, tier, symbol ORDER BY total_shares DESC, mpid)""",
+        WHERE symbol <> ''""",
     invariants=(
         one_row_per(
             "symbol_venue_share",

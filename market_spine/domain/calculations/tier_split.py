@@ -60,11 +60,11 @@ CALCULATION = Calculation(
             tier,
             total_volume,
             total_trades,
-            CAST(total_volume AS DOUBLE) / CAST(nullif(sum(total_volume) OVER whole, 0) AS DOUBLE) AS volume_share,
-            CAST(count(tier) OVER whole AS INTEGER) AS tiers_present,
-            count(tier) OVER whole = 3 AS is_complete
-        FROM tiers
-        WINDOW whole AS (PARTITION BY week_ending)""",
+            CAST(total_volume AS DOUBLE)
+                / CAST(nullif(sum(total_volume) OVER (PARTITION BY week_ending), 0) AS DOUBLE) AS volume_share,
+            CAST(count(tier) OVER (PARTITION BY week_ending) AS INTEGER) AS tiers_present,
+            count(tier) OVER (PARTITION BY week_ending) = 3 AS is_complete
+        FROM tiers""",
     invariants=(
         one_row_per(
             "tier_split",

@@ -1,0 +1,116 @@
+"""The one factory: every derived table of a feed as an asset, made from its declaration alone."""
+
+from typing import Any
+
+import dagster as dg
+
+from market_spine.assets import events
+from market_spine.assets.compute import Step, compute
+from market_spine.assets.partition_checks import log_per_partition
+from market_spine.assets.partitions import WEEK_TIERS, WEEKS, week_keys
+from market_spine.assets.spine import Spine
+from market_spine.checks.judge import check_names
+from market_spine.domain.contracts import Feed
+from market_spine.domain.lineage import column_lineage
+from market_spine.feeds import reference
+
+OWNERS = ["team:market-data"]
+RETRY = dg.RetryPolicy(max_retries=2, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
+class CalculationConfig(dg.Config):
+    """``force`` computes again what is up to date; the content must come out the same."""
+
+    force: bool = False
+
+
+def calculation_asset(feed: Feed, step: Step) -> dg.AssetsDefinition:
+    """The asset ``[feed, table]`` of one calculation."""
+    key = dg.AssetKey([feed.name, step.table.name])
+    invariants = step.calculation.invariants
+    descriptions = {one.name: one.description for one in invariants}
+    checks = [(name, descriptions.get(name, f"{name} of the declared columns")) for name in check_names(invariants)]
+
+    @dg.asset(
+        key=key,
+        deps=[_dependency(feed, step, name) for name in step.inputs],
+        partitions_def=WEEK_TIERS if step.table.by_tier else WEEKS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        code_version=step.calculation.version,
+        group_name=step.table.stage.value.lower(),
+        kinds={"duckdb", "parquet"},
+        owners=OWNERS,
+        tags={"domain": feed.domain},
+        description=_description(step),
+        metadata=definition_metadata(feed, step),
+        check_specs=events.check_specs(key, step.table, checks),
+        retry_policy=RETRY,
+    )
+    def body(
+        context: dg.AssetExecutionContext, config: CalculationConfig, spine: dg.ResourceParam[Spine]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes the bare class only
+        keys = week_keys(context)
+        report = compute(spine, step, keys, spine.run_of(context), config.force)
+        if step.rejects_sql:
+            log_per_partition(context, key, events.CAPTURED, keys, report.without_capture)
+        return events.result(key, keys, report, [name for name, _ in checks])
+
+    return body
+
+
+def _dependency(feed: Feed, step: Step, name: str) -> dg.AssetDep:
+    own = dg.AssetKey([reference.NAME if name == reference.TRADING_CALENDAR.name else feed.name, name])
+    entry, _ = step.inputs[name]
+    if step.calculation.weeks_back and entry.by_tier and step.table.by_tier:
+        window = dg.TimeWindowPartitionMapping(
+            start_offset=-step.calculation.weeks_back, allow_nonexistent_upstream_partitions=True
+        )
+        tiers = dg.DimensionPartitionMapping("tier", dg.IdentityPartitionMapping())
+        weeks = dg.DimensionPartitionMapping("week_ending", window)
+        return dg.AssetDep(own, partition_mapping=dg.MultiPartitionMapping({"week_ending": weeks, "tier": tiers}))
+    return dg.AssetDep(own)
+
+
+def _description(step: Step) -> str:
+    spec = step.calculation.spec()
+    lines = [spec.description, "", f"Rows: {spec.expected_row_count}.", "", "Assumptions:"]
+    return "\n".join([*lines, *(f"* {assumption}" for assumption in spec.assumptions)])
+
+
+def table_schema(step_table: Any) -> dg.TableSchema:
+    """Dagster's schema of a table, from its one column list."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                one.name,
+                one.type,
+                one.description,
+                constraints=dg.TableColumnConstraints(nullable=one.nullable),
+            )
+            for one in step_table.columns
+        ]
+    )
+
+
+def definition_metadata(feed: Feed, step: Step) -> dict[str, Any]:
+    """Schema, column lineage from the SQL, and names, known before anything runs."""
+    inputs = {name: tuple(column.name for column in table.columns) for name, (_, table) in step.inputs.items()}
+    provenance = ("captured_at",) if step.rejects_sql else ()
+    lineage = column_lineage(step.calculation, {name: (*columns, *provenance) for name, columns in inputs.items()})
+    deps = {
+        column: [
+            dg.TableColumnDep(
+                dg.AssetKey([reference.NAME if table == "trading_calendar" else feed.name, table]), source
+            )
+            for table, source in sources
+            if source != "captured_at"
+        ]
+        for column, sources in lineage.items()
+    }
+    return {
+        "dagster/column_schema": table_schema(step.table),
+        "dagster/column_lineage": dg.TableColumnLineage(deps),
+        "dagster/table_name": step.table_name,
+        "grain": ", ".join(step.table.grain),
+        "sql": dg.MetadataValue.md(f"```sql\n{step.calculation.sql.strip()}\n```"),
+    }

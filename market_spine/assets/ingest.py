@@ -1,0 +1,250 @@
+"""Fetching, landing and parsing the deliveries of many partitions, with the gates that a raw capture must pass.
+
+What belongs here: the order of those steps and the checks of a delivery as a whole. What does not: reading bytes
+(`sources`), row rules (`feeds`, at normalisation), revision policies (`capture`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from market_spine.assets.capture import Arrival, Options, RawReport, RawTable, capture
+from market_spine.assets.spine import Spine
+from market_spine.checks import gates
+from market_spine.checks.findings import Finding, blocked_keys
+from market_spine.checks.schema import check_schema
+from market_spine.domain.captures import RevisionPolicy
+from market_spine.domain.contracts import Feed, Shape
+from market_spine.domain.errors import ContentError
+from market_spine.domain.keys import WeekKey
+from market_spine.sources import lines, parse
+from market_spine.sources.delivery import Delivery, Empty, WeekSource
+from market_spine.sources.landing import Landed
+from market_spine.store.commit import Batch, Run, commit
+from market_spine.store.manifest import Question
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+# Bytes parsed per statement: 128 MB of lines (1.5M rows) keep the process below 2 GB.
+CHUNK_BYTES = 128 << 20
+# A capturable delivery has at most 5 % rejects, 7k of a real week. A blocked one may have millions: beyond this many
+# they are counted in the finding and stay in landing, so that a 200 MB file of garbage does not fill the memory.
+MAX_REJECTS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A delivery that has landed and whose header is understood."""
+
+    delivery: Delivery
+    landed: Landed
+    shape: Shape
+    header: tuple[str, ...]
+
+    @property
+    def form(self) -> tuple[str, tuple[str, ...], str]:
+        """Parcels of one form are parsed by one statement."""
+        return (self.shape.name, self.header, self.delivery.parts[0].media_type)
+
+    @property
+    def size(self) -> int:
+        return sum(
+            part.data.stat().st_size if isinstance(part.data, Path) else len(part.data) for part in self.delivery.parts
+        )
+
+
+def ingest(spine: Spine, feed: Feed, keys: Sequence[WeekKey], run: Run, options: Options) -> RawReport:
+    """Make raw captures of ``keys`` from the source. Whatever arrives is landed, whether or not it is usable."""
+    spine.store.ensure()
+    raw = RawTable(feed.domain, feed.sql_name("raw"), feed.raw, "raw")
+    report = RawReport()
+    wanted = _to_fetch(spine, raw, keys, options, report)
+    done = len(keys) - len(wanted)
+    spine.progress(raw.table_name, done, len(keys))
+    for chunk in _chunks(_parcels(spine, feed, raw, wanted, run, report)):
+        with spine.engine() as engine:
+            _ingest_chunk(spine, engine, feed, raw, chunk, run, options, report)
+        done += len(chunk)
+        spine.progress(raw.table_name, done, len(keys))
+    return report
+
+
+def _to_fetch(
+    spine: Spine, raw: RawTable, keys: Sequence[WeekKey], options: Options, report: RawReport
+) -> list[WeekKey]:
+    """Under SKIP nothing is fetched for a week that is there."""
+    if options.policy is not RevisionPolicy.SKIP:
+        return list(keys)
+    held = {
+        one.key: one for one in spine.store.select(Question((raw.table_name,), weeks=[k.week_ending for k in keys]))
+    }
+    report.unchanged += [held[key] for key in keys if key in held]
+    return [key for key in keys if key not in held]
+
+
+def _parcels(
+    spine: Spine, feed: Feed, raw: RawTable, keys: Sequence[WeekKey], run: Run, report: RawReport
+) -> Iterator[Parcel]:
+    for key in keys:
+        answer = spine.source.fetch(feed, key, run.now)
+        if isinstance(answer, Empty):
+            _record_unusable(
+                spine, raw, gates.nothing_delivered(answer.key, str(answer.kind), answer.reason), run, report
+            )
+            report.missing[key] = f"{answer.kind}: {answer.reason}"
+            report.notes[key] = answer.remedy
+            continue
+        landed = spine.landing.store(answer, feed.domain)
+        try:
+            header = lines.header(answer.parts[0])
+            shape = parse.detect_shape(feed, header)
+        except ContentError as error:
+            arrival = Arrival(landed, 0)
+            _record_unusable(spine, raw, gates.unreadable(key, error.cause), run, report, arrival)
+            report.blocked[key] = error.cause
+            report.notes[key] = error.remedy
+            continue
+        yield Parcel(answer, landed, shape, header)
+
+
+def _record_unusable(
+    spine: Spine, raw: RawTable, finding: Finding, run: Run, report: RawReport, arrival: Arrival | None = None
+) -> None:
+    """Put on record what cannot be captured; a delivery that landed is recorded as blocked."""
+    report.findings.append(finding)
+    if arrival is None:
+        quality = [finding.quality_row(raw.domain, raw.table_name, None)]
+        commit(spine.store.control, spine.store.home, Batch(raw.table_name, run, quality=quality))
+        return
+    with spine.engine() as engine:
+        columns = ", ".join(f"CAST(NULL AS {column.type}) AS {column.name}" for column in raw.table.columns)
+        engine.execute(f"CREATE VIEW {raw.relation} AS SELECT {columns} WHERE false")
+        report.findings.pop()
+        report.blocked[finding.key] = finding.actual
+        capture(spine, engine, raw, {finding.key: arrival}, run, Options(), [finding], [], report)
+
+
+def _chunks(parcels: Iterator[Parcel]) -> Iterator[list[Parcel]]:
+    chunk: list[Parcel] = []
+    for parcel in parcels:
+        full = sum(held.size for held in chunk) + parcel.size > CHUNK_BYTES
+        if chunk and (full or parcel.form != chunk[0].form):
+            yield chunk
+            chunk = []
+        chunk.append(parcel)
+    if chunk:
+        yield chunk
+
+
+def _ingest_chunk(
+    spine: Spine,
+    engine: DuckDBPyConnection,
+    feed: Feed,
+    raw: RawTable,
+    chunk: list[Parcel],
+    run: Run,
+    options: Options,
+    report: RawReport,
+) -> None:
+    counted = _parse(engine, feed, chunk)
+    keys = [parcel.delivery.key for parcel in chunk]
+    columns = ", ".join(column.name for column in feed.raw.columns)
+    engine.execute(f"CREATE VIEW raw AS SELECT {columns} FROM parsed WHERE reason_code IS NULL")
+    tallies = _tallies(engine, chunk, counted)
+    minimum = feed.min_records if options.min_records is None else options.min_records
+    findings = check_schema(feed.raw, engine.sql("SELECT * FROM raw").to_arrow_table(), keys)
+    for parcel in chunk:
+        unknown = parse.unknown_columns(parcel.shape, parcel.header)
+        findings += gates.judge_delivery(tallies[parcel.delivery.key], minimum, feed.max_error_rate, unknown)
+    report.block(blocked_keys(findings))
+    arrivals = {parcel.delivery.key: Arrival(parcel.landed, tallies[parcel.delivery.key].lines) for parcel in chunk}
+    rejects = _rejects(engine, raw, chunk)
+    capture(spine, engine, raw, arrivals, run, options, findings, rejects, report)
+
+
+def _parse(engine: DuckDBPyConnection, feed: Feed, chunk: list[Parcel]) -> dict[int, int]:
+    """Every line of the chunk into the table ``parsed``, by one statement; lines read per parcel."""
+    parts = [
+        (parcel_no, part_no, part, parcel)
+        for parcel_no, parcel in enumerate(chunk)
+        for part_no, part in enumerate(parcel.delivery.parts, start=1)
+    ]
+    engine.execute(
+        "CREATE TABLE parts (nr INTEGER, part_no INTEGER, week_ending DATE, tier VARCHAR, week_is_explicit BOOLEAN)"
+    )
+    for number, (_, part_no, _, parcel) in enumerate(parts):
+        key, explicit = parcel.delivery.key, parcel.delivery.week_source is WeekSource.CALLER
+        engine.execute(
+            "INSERT INTO parts VALUES (?, ?, ?, ?, ?)", [number, part_no, key.week_ending, key.tier_text, explicit]
+        )
+    counted = dict.fromkeys(range(len(chunk)), 0)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number, (parcel_no, _, part, _) in enumerate(parts):
+            for batch in lines.batches(number, part):
+                counted[parcel_no] += batch.num_rows
+                yield batch
+
+    engine.register("arrow_lines", pa.RecordBatchReader.from_batches(lines.SCHEMA, batches()))
+    engine.execute("""
+        CREATE VIEW lines AS
+        SELECT p.part_no, l.line_no, l.raw, p.week_ending, p.tier, p.week_is_explicit
+        FROM arrow_lines l JOIN parts p ON p.nr = l.part_no
+    """)
+    first = chunk[0]
+    sql = parse.parse_sql(first.shape, first.header, first.delivery.parts[0].media_type, feed)
+    engine.execute(f"CREATE TABLE parsed AS {sql}")
+    return counted
+
+
+def _tallies(engine: DuckDBPyConnection, chunk: list[Parcel], counted: dict[int, int]) -> dict[WeekKey, gates.Tally]:
+    found = {
+        WeekKey.from_string(f"{tier}:{week}"): (rows, rejects, first_update)
+        for week, tier, rows, rejects, first_update in engine.execute("""
+            SELECT week_ending, tier, count(*) FILTER (WHERE reason_code IS NULL),
+                   count(reason_code), min(source_last_update_date)
+            FROM parsed GROUP BY ALL
+        """).fetchall()
+    }
+    return {
+        parcel.delivery.key: gates.Tally(
+            parcel.delivery.key, counted[number], *found.get(parcel.delivery.key, (0, 0, None))
+        )
+        for number, parcel in enumerate(chunk)
+    }
+
+
+def _rejects(engine: DuckDBPyConnection, raw: RawTable, chunk: list[Parcel]) -> list[dict[str, Any]]:
+    landing = {parcel.delivery.key: parcel.landed.landing_id for parcel in chunk}
+    found = engine.execute(
+        """
+        SELECT week_ending, tier, part_no, line_no, reason_code, coalesce(detail, ''), coalesce(raw, '')
+        FROM parsed WHERE reason_code IS NOT NULL
+        QUALIFY row_number() OVER (PARTITION BY week_ending, tier ORDER BY part_no, line_no) <= ?
+        ORDER BY week_ending, tier, part_no, line_no
+    """,
+        [MAX_REJECTS],
+    ).fetchall()
+    return [
+        {
+            "source_id": landing[WeekKey.from_string(f"{tier}:{week}")],
+            "table_name": raw.table_name,
+            "week_ending": week,
+            "tier": tier,
+            "part_no": part_no,
+            "line_no": line_no,
+            "domain": raw.domain,
+            "stage": raw.table.stage.value,
+            "reason_code": code,
+            "detail": detail,
+            "raw_text": text,
+            "scope": "ROW",
+        }
+        for week, tier, part_no, line_no, code, detail, text in found
+    ]

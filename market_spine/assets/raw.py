@@ -1,0 +1,72 @@
+"""The raw asset of a feed: what a source delivered, parsed, gated and captured."""
+
+from typing import Any
+
+import dagster as dg
+
+from market_spine.assets import events
+from market_spine.assets.calculations import OWNERS, table_schema
+from market_spine.assets.capture import Options
+from market_spine.assets.ingest import ingest
+from market_spine.assets.partition_checks import log_per_partition
+from market_spine.assets.partitions import WEEK_TIERS, week_keys
+from market_spine.assets.spine import Spine
+from market_spine.checks.gates import DELIVERED
+from market_spine.domain.captures import RevisionPolicy
+from market_spine.domain.contracts import Feed
+
+CHECKS = {
+    DELIVERED: "The source had a delivery for the partition; before the week is due its absence is expected.",
+    "schema": "Rows keep the declared columns, nulls and bounds.",
+    "readable": "The delivery is text with a header of this feed.",
+    "accounts_for_every_line": "Lines read = rows + rejects.",
+    "minimum_records": "Gate: enough rows for a week of the tier.",
+    "error_rate": "Gate: at most 5 % of the lines are rejects.",
+    "known_columns": "The header has no columns beyond the known ones.",
+    "publication_date": "The smallest lastUpdateDate is the week's publication date.",
+}
+
+
+class IngestConfig(dg.Config):
+    """How to ingest; ``min_records`` below 0 means the feed's own gate."""
+
+    force: bool = False
+    revision_policy: str = RevisionPolicy.VERSIONED.value
+    min_records: int = -1
+
+    def options(self) -> Options:
+        policy = RevisionPolicy(self.revision_policy)
+        return Options(policy, self.force, None if self.min_records < 0 else self.min_records)
+
+
+def raw_asset(feed: Feed) -> dg.AssetsDefinition:
+    """The asset ``[feed, raw]``."""
+    key = dg.AssetKey([feed.name, "raw"])
+
+    @dg.asset(
+        key=key,
+        partitions_def=WEEK_TIERS,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=feed.raw.stage.value.lower(),
+        kinds={"finra", "parquet"},
+        owners=OWNERS,
+        tags={"domain": feed.domain},
+        description=f"{feed.title}. {feed.raw.description}",
+        metadata={
+            "dagster/column_schema": table_schema(feed.raw),
+            "dagster/table_name": feed.sql_name("raw"),
+            "source": dg.MetadataValue.url(feed.source_url),
+        },
+        check_specs=events.check_specs(key, feed.raw, list(CHECKS.items())),
+    )
+    def body(
+        context: dg.AssetExecutionContext, config: IngestConfig, spine: dg.ResourceParam[Spine]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes the bare class only
+        keys = week_keys(context)
+        report = ingest(spine, feed, keys, spine.run_of(context), config.options())
+        for held in report.results:
+            context.log.info(f"{held.week_key}: {held.action}, {held.record_count:,} rows {held.reason}".rstrip())
+        log_per_partition(context, key, events.CAPTURED, keys, report.without_capture)
+        return events.result(key, keys, report, list(CHECKS))
+
+    return body

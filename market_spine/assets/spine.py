@@ -1,0 +1,73 @@
+"""What every asset needs to run, as one plain resource: the store, the source, the clock, and who is told of progress."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from market_spine.sources.delivery import Source
+from market_spine.sources.landing import Landing
+from market_spine.store import engine
+from market_spine.store.commit import Run
+from market_spine.store.store import Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+CORRELATION_TAG = "market_spine/correlation_id"
+# stage or table name, partitions done, partitions in all
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(_table: str, _done: int, _total: int) -> None:
+    """For runs that nobody watches."""
+
+
+class Engine(DuckDBResource):
+    """dagster-duckdb's resource over an in-memory database, closed on every way out.
+
+    The library closes its connection only after a body that ends well; after an error it stays open until collected.
+    """
+
+    @classmethod
+    def of(cls, store: Store) -> "Engine":
+        return cls(database=":memory:", connection_config=engine.config(store.threads, store.memory_limit))
+
+    @contextmanager
+    def get_connection(self) -> "Iterator[DuckDBPyConnection]":
+        with super().get_connection() as connection:
+            try:
+                engine.prepare(connection)
+                yield connection
+            finally:
+                connection.close()
+
+
+@dataclass(frozen=True)
+class Spine:
+    """The platform's side of a run. ``clock`` is read once per step; everything else takes that reading."""
+
+    store: Store
+    source: Source
+    clock: Callable[[], datetime]
+    progress: Progress = no_progress
+
+    @contextmanager
+    def engine(self) -> "Iterator[DuckDBPyConnection]":
+        """An in-memory DuckDB for one chunk of work."""
+        with Engine.of(self.store).get_connection() as connection:
+            yield connection
+
+    @property
+    def landing(self) -> Landing:
+        return Landing(str(self.store.home.landing))
+
+    def run_of(self, context: dg.AssetExecutionContext) -> Run:
+        """Who writes, for the manifest: the Dagster run, and the business process that it belongs to."""
+        run = context.run
+        correlation = run.tags.get(CORRELATION_TAG) or run.tags.get("dagster/backfill") or run.run_id
+        return Run(run.run_id, correlation, self.clock())

@@ -1,0 +1,1 @@
+"""When things run: jobs over the asset graph. What they do is `assets`."""

@@ -1,0 +1,32 @@
+"""Jobs: named selections of the asset graph, one per kind of partition, since a run has one partitioning."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from market_spine.assets.tables import steps_of
+from market_spine.domain.contracts import Feed
+
+
+def jobs_of(feed: Feed) -> list[dg.UnresolvedAssetJobDefinition]:
+    """``{feed}_weekly_refresh``: raw to rolling for weeks and tiers; ``{feed}_tier_split``: what needs a whole week."""
+    steps = steps_of(feed)
+    by_tier = [feed.name + "/raw", *(f"{feed.name}/{name}" for name, step in steps.items() if step.table.by_tier)]
+    by_week = [f"{feed.name}/{name}" for name, step in steps.items() if not step.table.by_tier]
+    return [
+        dg.define_asset_job(
+            f"{feed.name}_weekly_refresh",
+            selection=dg.AssetSelection.assets(*by_tier),
+            description="Ingest, normalise, aggregate and roll the chosen weeks and tiers.",
+        ),
+        dg.define_asset_job(
+            f"{feed.name}_whole_weeks",
+            selection=dg.AssetSelection.assets(*by_week),
+            description="What is calculated over all tiers of a week.",
+        ),
+        dg.define_asset_job(
+            f"{feed.name}_publish",
+            selection=dg.AssetSelection.assets(f"{feed.name}/published"),
+            description="Build the published DuckDB file and swap it in.",
+        ),
+    ]

@@ -1,0 +1,144 @@
+"""Starting Dagster work: the runs that make the asked tables for the asked partitions, in an order that works.
+
+A Dagster run has one partitioning, so a request becomes up to four kinds of runs: the calendar of the weeks, tables by
+week and tier, tables by week, and the published file. They run in this process, recorded in the Dagster instance.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from market_spine.assets.calculations import calculation_asset
+from market_spine.assets.calendar import KEY as CALENDAR_KEY
+from market_spine.assets.calendar import calendar_asset
+from market_spine.assets.capture import Options
+from market_spine.assets.partitions import ranges
+from market_spine.assets.published import published_asset
+from market_spine.assets.raw import raw_asset
+from market_spine.assets.spine import CORRELATION_TAG, Spine
+from market_spine.assets.tables import steps_of
+from market_spine.domain.contracts import Feed
+from market_spine.domain.errors import SpineError
+from market_spine.domain.keys import WeekKey
+
+START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+class RunFailed(SpineError):
+    """A Dagster run that ended in failure; the cause is the first failed step's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One Dagster run to be: assets of one partitioning, and a range of keys (None: unpartitioned)."""
+
+    assets: tuple[dg.AssetKey, ...]
+    first: str | None = None
+    last: str | None = None
+
+
+@dataclass
+class Outcome:
+    """What the runs of one request did: run ids, and per table and partition why there is no capture."""
+
+    correlation_id: str
+    run_ids: list[str] = field(default_factory=list)
+    without_capture: dict[str, dict[str, str]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.failures and not self.without_capture
+
+
+def launches(feed: Feed, tables: Collection[str], keys: Collection[WeekKey], publish: bool = True) -> list[Launch]:
+    """The runs that make ``tables`` (short names) for ``keys``, in order."""
+    steps = steps_of(feed)
+    weeks = [WeekKey(week, None) for week in sorted({key.week_ending for key in keys})]
+    chosen = {name: step for name, step in steps.items() if name in tables}
+    by_tier = [name for name, step in chosen.items() if step.table.by_tier]
+    by_week = [name for name, step in chosen.items() if not step.table.by_tier]
+    plan: list[Launch] = []
+    if any("trading_calendar" in step.inputs for step in chosen.values()):
+        plan += [Launch((CALENDAR_KEY,), first, last) for first, last in ranges(weeks)]
+    own = [dg.AssetKey([feed.name, name]) for name in (("raw",) if "raw" in tables else ()) + tuple(by_tier)]
+    if own:
+        plan += [Launch(tuple(own), first, last) for first, last in ranges(keys)]
+    if by_week:
+        assets = tuple(dg.AssetKey([feed.name, name]) for name in by_week)
+        plan += [Launch(assets, first, last) for first, last in ranges(weeks)]
+    if publish:
+        plan.append(Launch((dg.AssetKey([feed.name, "published"]),)))
+    return plan
+
+
+def assets_of(feed: Feed) -> list[dg.AssetsDefinition]:
+    """Every asset that a feed's runs need."""
+    derived = [calculation_asset(feed, step) for step in steps_of(feed).values()]
+    return [calendar_asset(), raw_asset(feed), *derived, published_asset(feed)]
+
+
+def run(
+    spine: Spine,
+    feed: Feed,
+    plan: Sequence[Launch],
+    instance: dg.DagsterInstance,
+    options: Options | None = None,
+    tags: dict[str, str] | None = None,
+) -> Outcome:
+    """Carry out ``plan`` one run after the other; later runs go on where an earlier one lacked some partitions."""
+    outcome = Outcome(uuid.uuid4().hex)
+    assets = assets_of(feed)
+    for launch in plan:
+        spread = {START: launch.first, END: launch.last} if launch.first and launch.last else {}
+        result = dg.materialize(
+            assets,
+            selection=list(launch.assets),
+            instance=instance,
+            resources={"spine": spine},
+            run_config=_run_config(feed, launch, options or Options()),
+            tags={CORRELATION_TAG: outcome.correlation_id, **spread, **(tags or {})},
+            raise_on_error=False,
+        )
+        outcome.run_ids.append(result.run_id)
+        _note(outcome, result)
+    return outcome
+
+
+def _run_config(feed: Feed, launch: Launch, options: Options) -> dict[str, object]:
+    raw = {
+        "force": options.force,
+        "revision_policy": options.policy.value,
+        "min_records": -1 if options.min_records is None else options.min_records,
+    }
+    steps = {dg.AssetKey([feed.name, name]) for name in steps_of(feed)}
+    ops: dict[str, object] = {}
+    for key in launch.assets:
+        name = "__".join(key.path)
+        if key == dg.AssetKey([feed.name, "raw"]):
+            ops[name] = {"config": raw}
+        elif key in steps:
+            ops[name] = {"config": {"force": options.force}}
+    return {"ops": ops}
+
+
+def _note(outcome: Outcome, result: dg.ExecuteInProcessResult) -> None:
+    lacking: dict[str, dict[str, str]] = {}
+    for evaluation in result.get_asset_check_evaluations():
+        found = evaluation.metadata.get("without_capture")
+        if found is not None and not evaluation.passed:
+            lacking[evaluation.asset_key.to_user_string()] = dict(found.value)  # type: ignore[arg-type]
+    outcome.without_capture |= lacking
+    if result.success:
+        return
+    for event in result.filter_events(lambda one: one.is_step_failure):
+        error = event.step_failure_data.error
+        cause = error.cause if error and error.cause else error
+        text = cause.message.strip() if cause else "unknown failure"
+        # A blocking check that failed is told by its partitions.
+        if "DagsterAssetCheckFailedError" not in text:
+            outcome.failures.append(text)

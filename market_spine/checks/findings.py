@@ -1,0 +1,62 @@
+"""A finding: what one check saw in one partition."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from market_spine.domain.contracts import Category, Severity
+from market_spine.domain.keys import WeekKey
+
+SAMPLES = 20  # rows shown of what is wrong; the count is always the full one
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of ``check`` for ``key``. ``is_expected`` marks what is known to happen and needs no action."""
+
+    check: str
+    key: WeekKey
+    passed: bool
+    severity: Severity
+    category: Category
+    actual: str
+    expected: str
+    is_expected: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
+    blocks: bool = False
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether the partition must not be captured: a failed CRITICAL, or a failed gate."""
+        return not self.passed and (self.blocks or self.severity is Severity.CRITICAL)
+
+    def quality_row(self, domain: str, table_name: str, capture_id: str | None) -> dict[str, Any]:
+        """The row of core_quality, without the columns that committing adds."""
+        return {
+            "domain": domain,
+            "table_name": table_name,
+            "week_ending": self.key.week_ending,
+            "tier": self.key.tier_text,
+            "check_name": self.check,
+            "capture_id": capture_id,
+            "status": "passed" if self.passed else "failed",
+            "severity": self.severity.value,
+            "category": self.category.value,
+            "is_expected": int(self.is_expected),
+            "is_blocking": int(self.is_blocking),
+            "actual": self.actual,
+            "expected": self.expected,
+            "details_json": json.dumps(self.details, sort_keys=True, default=str),
+        }
+
+
+def blocked_keys(findings: Iterable[Finding]) -> dict[WeekKey, list[Finding]]:
+    """The findings that keep a partition out, by partition."""
+    blocked: dict[WeekKey, list[Finding]] = {}
+    for finding in findings:
+        if finding.is_blocking:
+            blocked.setdefault(finding.key, []).append(finding)
+    return blocked

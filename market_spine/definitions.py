@@ -1,0 +1,72 @@
+"""The one place where everything meets: `build_defs` puts feeds, source, store and clock together; `defs` is its default.
+
+Importing this defines and does nothing else: no file, connection or network is touched until something runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+
+from market_spine import settings as environment
+from market_spine.assets.calculations import calculation_asset
+from market_spine.assets.calendar import calendar_asset
+from market_spine.assets.published import published_asset
+from market_spine.assets.raw import raw_asset
+from market_spine.assets.spine import Progress, Spine, no_progress
+from market_spine.assets.tables import steps_of
+from market_spine.automation.jobs import jobs_of
+from market_spine.domain.contracts import Feed
+from market_spine.feeds.otc import OTC
+from market_spine.settings import Settings
+from market_spine.sources.delivery import Source
+from market_spine.store.store import Store
+
+FEEDS: tuple[Feed, ...] = (OTC,)
+
+
+def build_spine(
+    settings: Settings | None = None,
+    *,
+    source: Source | None = None,
+    clock: Callable[[], datetime] = environment.clock,
+    progress: Progress = no_progress,
+) -> Spine:
+    """The resource that every asset works with; arguments override the environment."""
+    chosen = settings or Settings()
+    store = Store.at(chosen.home, chosen.control_url.get_secret_value(), chosen.threads)
+    return Spine(store, source or environment.source_of(chosen), clock, progress)
+
+
+def build_assets(feeds: tuple[Feed, ...] = FEEDS) -> list[dg.AssetsDefinition]:
+    """Every asset, the calendar first."""
+    assets = [calendar_asset()]
+    for feed in feeds:
+        assets += [raw_asset(feed), *(calculation_asset(feed, step) for step in steps_of(feed).values())]
+        assets.append(published_asset(feed))
+    return assets
+
+
+def build_defs(spine: Spine | None = None, feeds: tuple[Feed, ...] = FEEDS) -> dg.Definitions:
+    """All definitions. ``spine`` replaces store, source and clock, e.g. in tests."""
+    linked = dg.link_code_references_to_git(
+        assets_defs=dg.with_source_code_references(build_assets(feeds)),
+        git_url="https://github.com/market-spine/market-spine",
+        git_branch="main",
+        file_path_mapping=dg.AnchorBasedFilePathMapping(
+            local_file_anchor=Path(__file__).parent, file_anchor_path_in_repository="market_spine/"
+        ),
+    )
+    return dg.Definitions(
+        assets=linked,
+        jobs=[job for feed in feeds for job in jobs_of(feed)],
+        resources={"spine": spine or build_spine()},
+        # An 8-asset run takes 2.9 s in one process and 24.4 s in the default one per step.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,61 @@
+"""Settings, all from the environment. Imported by definitions and doors only: everything below takes values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from market_spine.domain.errors import SourceError
+from market_spine.sources.delivery import Source
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+def default_home() -> Path:
+    """``.market_spine`` in the project (git-ignored); beside an installed package, in the current folder."""
+    base = CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()
+    return base / ".market_spine"
+
+
+class Settings(BaseSettings):
+    """Everything that differs between machines."""
+
+    model_config = SettingsConfigDict(env_prefix="MARKET_SPINE_", env_ignore_empty=True)
+
+    home: Path = Field(default_factory=default_home, description="Folder with captures, landing and control database")
+    control_url: SecretStr = Field(SecretStr(""), description="PostgreSQL URL of the control database; SQLite if unset")
+    source: str = Field("synthetic", description="synthetic[:OPTIONS], file:PATH, finra-api or finra-api:URL")
+    threads: int | None = Field(None, ge=1, description="DuckDB threads; all cores if unset")
+    finra_client_id: str = Field("", validation_alias="FINRA_API_CLIENT_ID")
+    finra_client_secret: SecretStr = Field(SecretStr(""), validation_alias="FINRA_API_CLIENT_SECRET")
+
+
+def clock() -> datetime:
+    """The one place that reads the time."""
+    return datetime.now(UTC)
+
+
+def source_of(settings: Settings) -> Source:
+    """The source that ``settings.source`` names."""
+    kind, _, rest = settings.source.partition(":")
+    if kind == "synthetic":
+        from market_spine.sources.synthetic import SyntheticSource
+
+        return SyntheticSource.from_spec(rest)
+    if kind == "file" and rest:
+        from market_spine.sources.files import FileSource
+
+        return FileSource(Path(rest).expanduser())
+    if kind == "finra-api":
+        from market_spine.sources.finra_api import FinraApiSource
+
+        secret = settings.finra_client_secret.get_secret_value()
+        places = {"base_url": rest} if rest else {}
+        return FinraApiSource(client_id=settings.finra_client_id, client_secret=secret, **places)
+    raise SourceError(
+        f"{settings.source!r} is not a source",
+        "set MARKET_SPINE_SOURCE (or --source) to synthetic, file:PATH or finra-api",
+    )

@@ -1,0 +1,127 @@
+"""The published DuckDB file: control tables copied, every relation as a view or macro. Never the truth.
+
+It is built aside and swapped in by rename, so whoever has the old one open keeps reading it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from market_spine.domain.captures import View
+from market_spine.domain.contracts import Table
+from market_spine.store.engine import identifier, literal
+from market_spine.store.files import fsync_folder
+from market_spine.store.manifest import Capture, Question, captures
+from market_spine.store.relations import PROVENANCE, scan
+from market_spine.store.schema import TABLES
+from market_spine.store.store import Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MANIFEST_COLUMNS = ", ".join(f"m.{name}" for name in PROVENANCE[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A view or table macro beyond the captured tables, as its CREATE statement."""
+
+    name: str
+    sql: str
+
+
+def copy_control_tables(connection: sa.Connection, engine: DuckDBPyConnection) -> None:
+    """All ``core_*`` tables into ``engine``, with the types of their columns."""
+    import pyarrow as pa
+
+    for table in TABLES:
+        rows = connection.execute(sa.select(table)).mappings().all()
+        kinds = {"integer": pa.int64(), "big_integer": pa.int64(), "date": pa.date32()}
+        fields = [
+            pa.field(column.name, kinds.get(column.type.__visit_name__, pa.string()))
+            if column.type.__visit_name__ != "type_decorator"
+            else pa.field(column.name, pa.timestamp("us", "UTC"))
+            for column in table.c
+        ]
+        arrays = [pa.array([row[field.name] for row in rows], field.type) for field in fields]
+        engine.register("control_rows", pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
+        engine.execute(f"CREATE OR REPLACE TABLE {identifier(table.name)} AS SELECT * FROM control_rows")
+        engine.unregister("control_rows")
+
+
+STAGE_COMPLETIONS = Extra(
+    "core_stage_completions",
+    """CREATE OR REPLACE VIEW core_stage_completions AS
+    SELECT domain, week_ending, tier, stage, count(*) AS tables_complete, max(computed_at) AS completed_at
+    FROM core_manifest WHERE is_current = 1 AND tier <> 'ALL' GROUP BY ALL""",
+)
+
+
+def create_relations(
+    engine: DuckDBPyConnection, tables: Mapping[str, Table], chosen: Sequence[Capture], root: Path
+) -> None:
+    """Per table: its latest rows under its own name, and macros ``_asof(ts)``, ``_first_release()``, ``_revisions()``.
+
+    Needs the control tables in ``engine``. Versions are chosen per capture by the manifest, as everywhere.
+    """
+    by_table: dict[str, list[Capture]] = {name: [] for name in tables}
+    for capture in chosen:
+        by_table.setdefault(capture.table_name, []).append(capture)
+    for name, table in tables.items():
+        held = by_table[name]
+        every = scan(held, table, root)
+        latest = scan([one for one in held if one.is_current], table, root)
+        joined = f"SELECT t.*, {MANIFEST_COLUMNS} FROM ({{}}) t JOIN core_manifest m USING (capture_id)"
+        engine.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {joined.format(latest)}")
+        of = f"FROM core_manifest WHERE table_name = {literal(name)} AND status = 'complete'"
+        partition = "PARTITION BY week_ending, tier"
+        newest = (
+            f"QUALIFY row_number() OVER ({partition} ORDER BY captured_at DESC, is_current DESC, revision DESC) = 1"
+        )
+        first = f"QUALIFY row_number() OVER ({partition} ORDER BY revision) = 1"
+        for macro, where in {
+            f"{name}_asof(ts)": f"SELECT capture_id {of} AND captured_at <= CAST(ts AS TIMESTAMPTZ) {newest}",
+            f"{name}_first_release()": f"SELECT capture_id {of} {first}",
+            f"{name}_revisions()": f"SELECT capture_id {of}",
+        }.items():
+            engine.execute(
+                f"CREATE OR REPLACE MACRO {macro} AS TABLE {joined.format(every)} WHERE capture_id IN ({where})"
+            )
+
+
+def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], extras: Sequence[Extra]) -> None:
+    """Control tables, relations, and ``extras`` into ``engine``, from one snapshot of the control database."""
+    with store.control.read() as connection:
+        copy_control_tables(connection, engine)
+        chosen = captures(connection, Question(tuple(tables), View.ALL_REVISIONS))
+    create_relations(engine, tables, chosen, store.home.captures)
+    for extra in (STAGE_COMPLETIONS, *extras):
+        engine.execute(extra.sql)
+
+
+def publish(store: Store, tables: Mapping[str, Table], extras: Sequence[Extra]) -> Path:
+    """Build the published file aside and swap it in; its path."""
+    import duckdb
+
+    from market_spine.store.engine import config
+
+    target = store.home.published
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    engine = duckdb.connect(str(aside), config=config(store.threads, store.memory_limit))
+    try:
+        fill(store, engine, tables, extras)
+    finally:
+        engine.close()
+    with aside.open("rb") as stream:
+        os.fsync(stream.fileno())
+    aside.rename(target)
+    fsync_folder(target.parent)
+    return target
