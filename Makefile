@@ -71,4 +71,4 @@ test-duckdb-1: ## All tests on DuckDB 1.5, in an environment of its own below bu
 
 clean: ## Remove caches and builds; .venv and the store stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
-	find market_spine market_spine_tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(wildcard market_spine market_spine_tests benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +

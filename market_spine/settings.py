@@ -38,8 +38,8 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-def source_of(settings: Settings) -> Source:
-    """The source that ``settings.source`` names."""
+def source_of(settings: Settings, is_explicit: bool = False) -> Source:
+    """The source that ``settings.source`` names; ``is_explicit``: the caller named week and tier of a single file."""
     kind, _, rest = settings.source.partition(":")
     if kind == "synthetic":
         from market_spine.sources.synthetic import SyntheticSource
@@ -48,7 +48,7 @@ def source_of(settings: Settings) -> Source:
     if kind == "file" and rest:
         from market_spine.sources.files import FileSource
 
-        return FileSource(Path(rest).expanduser())
+        return FileSource(Path(rest).expanduser(), is_explicit)
     if kind == "finra-api":
         from market_spine.sources.finra_api import FinraApiSource
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from market_spine.assets.compute import Report
@@ -132,7 +133,11 @@ class _Attempt:
     blocked: Mapping[WeekKey, str]
 
     def write(self) -> tuple[list[NewCapture], list[IngestionResult]]:
-        relation = self._merged() if self.options.policy is RevisionPolicy.MERGE else self.raw.relation
+        relation = self.raw.relation
+        if self.options.policy is RevisionPolicy.MERGE:
+            kept = [held for key, held in self.current.items() if key in self.arrivals]
+            root = self.spine.store.home.captures
+            relation = merge_into_existing(self.engine, self.raw.table, relation, kept, root)
         row = canonical_row(self.raw.table, leave_out=POSITION)
         found = contents(self.engine, relation, row, self.raw.table.by_tier)
         results = [self._decide(key, found.get(key, EMPTY_CONTENT)) for key in self.arrivals]
@@ -198,24 +203,26 @@ class _Attempt:
             policy=self.options.policy,
         )
 
-    def _merged(self) -> str:
-        """Existing rows as they are, and new rows whose (symbol, mpid) is not there yet, after them."""
-        kept = [held for key, held in self.current.items() if key in self.arrivals]
-        create_view(self.engine, "existing", self.raw.table, kept, self.spine.store.home.captures)
-        columns = ", ".join(column.name for column in self.raw.table.columns)
-        self.engine.execute(f"""
-            CREATE OR REPLACE TABLE merged AS
-            SELECT {columns} FROM existing
-            UNION ALL
-            SELECT {columns} FROM (
-                SELECT n.* REPLACE (CAST(n.part_no + coalesce(e.parts, 0) AS INTEGER) AS part_no)
-                FROM {self.raw.relation} n
-                ANTI JOIN existing USING (week_ending, tier, symbol, mpid)
-                LEFT JOIN (SELECT week_ending, tier, max(part_no) AS parts FROM existing GROUP BY ALL) e
-                    USING (week_ending, tier)
-            )
-        """)
-        return "merged"
+
+def merge_into_existing(
+    engine: DuckDBPyConnection, table: Table, relation: str, kept: Sequence[Capture], root: Path
+) -> str:
+    """The table ``merged``: existing rows as they are, then rows of ``relation`` whose (symbol, mpid) is new."""
+    create_view(engine, "existing", table, kept, root)
+    columns = ", ".join(column.name for column in table.columns)
+    engine.execute(f"""
+        CREATE OR REPLACE TABLE merged AS
+        SELECT {columns} FROM existing
+        UNION ALL
+        SELECT {columns} FROM (
+            SELECT n.* REPLACE (CAST(n.part_no + coalesce(e.parts, 0) AS INTEGER) AS part_no)
+            FROM {relation} n
+            ANTI JOIN existing USING (week_ending, tier, symbol, mpid)
+            LEFT JOIN (SELECT week_ending, tier, max(part_no) AS parts FROM existing GROUP BY ALL) e
+                USING (week_ending, tier)
+        )
+    """)
+    return "merged"
 
 
 def _delivery_row(

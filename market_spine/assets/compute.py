@@ -101,9 +101,9 @@ def _compute_chunk(
 ) -> None:
     keys = [target.key for target in chunk]
     name = step.calculation.name
-    _show_inputs(spine, engine, step, chunk)
+    show_inputs(spine, engine, step, chunk)
     engine.execute(f"CREATE TABLE {name} AS {step.calculation.sql}")
-    _check_columns(engine, step)
+    check_columns(engine, step)
     rejects = _rejects(engine, step, chunk)
     findings = judge(engine, step.table, step.calculation.invariants, keys)
     blocked = blocked_keys(findings)
@@ -122,7 +122,8 @@ def _compute_chunk(
     report.written += committed.captures
 
 
-def _show_inputs(spine: Spine, engine: DuckDBPyConnection, step: Step, chunk: list[Target]) -> None:
+def show_inputs(spine: Spine, engine: DuckDBPyConnection, step: Step, chunk: list[Target]) -> None:
+    """The inputs of a chunk under their short names, and the table ``wanted`` of its partitions."""
     chosen: dict[str, dict[str, Capture]] = {entry.sql_name: {} for entry, _ in step.inputs.values()}
     for target in chunk:
         for capture in target.inputs:
@@ -135,7 +136,7 @@ def _show_inputs(spine: Spine, engine: DuckDBPyConnection, step: Step, chunk: li
     engine.execute(f"INSERT INTO wanted VALUES {rows}")
 
 
-def _check_columns(engine: DuckDBPyConnection, step: Step) -> None:
+def check_columns(engine: DuckDBPyConnection, step: Step) -> None:
     """The SQL gives exactly the declared columns and types: what is stored is what is documented."""
     found = [(row[0], row[1]) for row in engine.execute(f"DESCRIBE {step.table.name}").fetchall()]
     alias = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}

@@ -91,43 +91,65 @@ def _to_fetch(
 def _parcels(
     spine: Spine, feed: Feed, raw: RawTable, keys: Sequence[WeekKey], run: Run, report: RawReport
 ) -> Iterator[Parcel]:
+    seen: dict[str, WeekKey] = {}
     for key in keys:
         answer = spine.source.fetch(feed, key, run.now)
         if isinstance(answer, Empty):
-            _record_unusable(
-                spine, raw, gates.nothing_delivered(answer.key, str(answer.kind), answer.reason), run, report
-            )
-            report.missing[key] = f"{answer.kind}: {answer.reason}"
-            report.notes[key] = answer.remedy
+            _record_nothing(spine, raw, answer, run, report)
             continue
         landed = spine.landing.store(answer, feed.domain)
         try:
-            header = lines.header(answer.parts[0])
-            shape = parse.detect_shape(feed, header)
+            _refuse_repetition(seen, landed)
+            parcel = parcel_of(feed, answer, landed)
         except ContentError as error:
-            arrival = Arrival(landed, 0)
-            _record_unusable(spine, raw, gates.unreadable(key, error.cause), run, report, arrival)
-            report.blocked[key] = error.cause
-            report.notes[key] = error.remedy
+            _record_unreadable(spine, raw, Arrival(landed, 0), error, run, report)
             continue
-        yield Parcel(answer, landed, shape, header)
+        yield parcel
 
 
-def _record_unusable(
-    spine: Spine, raw: RawTable, finding: Finding, run: Run, report: RawReport, arrival: Arrival | None = None
-) -> None:
-    """Put on record what cannot be captured; a delivery that landed is recorded as blocked."""
+def _refuse_repetition(seen: dict[str, WeekKey], landed: Landed) -> None:
+    """One run must not store the same bytes as several partitions, as a range over a single file would."""
+    first = seen.setdefault(landed.landing_id, landed.key)
+    if first != landed.key:
+        raise ContentError(
+            f"{landed.source_name} holds the same bytes as were delivered for {first}",
+            "name one week and tier for one file: --week-ending and --tier",
+        )
+
+
+def parcel_of(feed: Feed, delivery: Delivery, landed: Landed) -> Parcel:
+    """``delivery`` with its header understood; ContentError where it is not a file of ``feed``."""
+    headers = [lines.header(part) for part in delivery.parts]
+    if delivery.parts[0].media_type == lines.JSON:
+        header = tuple(dict.fromkeys(name for names in headers for name in names))
+    elif len(set(headers)) > 1:
+        raise ContentError(f"the parts of {delivery.source_name} have different headers", "fetch the week again")
+    else:
+        header = headers[0]
+    return Parcel(delivery, landed, parse.detect_shape(feed, header), header)
+
+
+def _record_nothing(spine: Spine, raw: RawTable, answer: Empty, run: Run, report: RawReport) -> None:
+    finding = gates.nothing_delivered(answer.key, str(answer.kind), answer.reason)
+    quality = [finding.quality_row(raw.domain, raw.table_name, None)]
+    commit(spine.store.control, spine.store.home, Batch(raw.table_name, run, quality=quality))
     report.findings.append(finding)
-    if arrival is None:
-        quality = [finding.quality_row(raw.domain, raw.table_name, None)]
-        commit(spine.store.control, spine.store.home, Batch(raw.table_name, run, quality=quality))
-        return
+    report.missing[answer.key] = f"{answer.kind}: {answer.reason}"
+    report.notes[answer.key] = answer.remedy
+
+
+def _record_unreadable(
+    spine: Spine, raw: RawTable, arrival: Arrival, error: ContentError, run: Run, report: RawReport
+) -> None:
+    """The bytes have landed and the delivery is on record as blocked; no row of it could be read."""
+    key = arrival.landed.key
+    report.blocked[key] = error.cause
+    report.notes[key] = error.remedy
     with spine.engine() as engine:
         columns = ", ".join(f"CAST(NULL AS {column.type}) AS {column.name}" for column in raw.table.columns)
         engine.execute(f"CREATE VIEW {raw.relation} AS SELECT {columns} WHERE false")
-        report.findings.pop()
-        report.blocked[finding.key] = finding.actual
-        capture(spine, engine, raw, {finding.key: arrival}, run, Options(), [finding], [], report)
+        finding = gates.unreadable(key, error.cause)
+        capture(spine, engine, raw, {key: arrival}, run, Options(), [finding], [], report)
 
 
 def _chunks(parcels: Iterator[Parcel]) -> Iterator[list[Parcel]]:
@@ -152,10 +174,8 @@ def _ingest_chunk(
     options: Options,
     report: RawReport,
 ) -> None:
-    counted = _parse(engine, feed, chunk)
+    counted = parse_chunk(engine, feed, chunk)
     keys = [parcel.delivery.key for parcel in chunk]
-    columns = ", ".join(column.name for column in feed.raw.columns)
-    engine.execute(f"CREATE VIEW raw AS SELECT {columns} FROM parsed WHERE reason_code IS NULL")
     tallies = _tallies(engine, chunk, counted)
     minimum = feed.min_records if options.min_records is None else options.min_records
     findings = check_schema(feed.raw, engine.sql("SELECT * FROM raw").to_arrow_table(), keys)
@@ -168,8 +188,8 @@ def _ingest_chunk(
     capture(spine, engine, raw, arrivals, run, options, findings, rejects, report)
 
 
-def _parse(engine: DuckDBPyConnection, feed: Feed, chunk: list[Parcel]) -> dict[int, int]:
-    """Every line of the chunk into the table ``parsed``, by one statement; lines read per parcel."""
+def parse_chunk(engine: DuckDBPyConnection, feed: Feed, chunk: list[Parcel]) -> dict[int, int]:
+    """Every line of the chunk into the table ``parsed``, by one statement, its good rows as ``raw``; lines read."""
     parts = [
         (parcel_no, part_no, part, parcel)
         for parcel_no, parcel in enumerate(chunk)
@@ -200,6 +220,8 @@ def _parse(engine: DuckDBPyConnection, feed: Feed, chunk: list[Parcel]) -> dict[
     first = chunk[0]
     sql = parse.parse_sql(first.shape, first.header, first.delivery.parts[0].media_type, feed)
     engine.execute(f"CREATE TABLE parsed AS {sql}")
+    columns = ", ".join(column.name for column in feed.raw.columns)
+    engine.execute(f"CREATE VIEW raw AS SELECT {columns} FROM parsed WHERE reason_code IS NULL")
     return counted
 
 

@@ -40,7 +40,9 @@ def log_per_partition(
     )
     for key, name in names.items():
         target = (
-            AssetCheckEvaluationTargetMaterializationData(known[name], context.run.run_id, time.time())
+            AssetCheckEvaluationTargetMaterializationData(
+                storage_id=known[name], run_id=context.run.run_id, timestamp=time.time()
+            )
             if name in known
             else None
         )

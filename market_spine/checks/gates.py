@@ -19,6 +19,7 @@ DELIVERED = "delivered"
 READABLE = "readable"
 # Every check that `judge_delivery` reports, in its order.
 DELIVERY_CHECKS = (
+    DELIVERED,
     READABLE,
     "accounts_for_every_line",
     "minimum_records",
@@ -68,6 +69,7 @@ def judge_delivery(tally: Tally, min_records: int, max_error_rate: float, unknow
     """The findings of one delivery that could be read."""
     key = tally.key
     return [
+        Finding(DELIVERED, key, True, Severity.ERROR, Category.INCOMPLETE_INPUT, "delivered", "a delivery"),
         Finding(READABLE, key, True, Severity.CRITICAL, Category.INCOMPLETE_INPUT, "readable", "a readable delivery"),
         Finding(
             "accounts_for_every_line",

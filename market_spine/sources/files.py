@@ -206,7 +206,10 @@ def _absent(key: WeekKey, now: datetime, reason: str, remedy: str) -> Empty:
 
 
 def _delivery(named: _Named, key: WeekKey, now: datetime, headers: dict[str, str]) -> Delivery | Empty:
-    """The file as a delivery, unless it is empty or not text. Its bytes stay on disk."""
+    """The file as a delivery, unless it is empty. Its bytes stay on disk.
+
+    What is not text is delivered too: it must land before it is refused, since its bytes are the evidence.
+    """
     part = Part(named.path.name, named.path)
     try:
         if lines.is_empty(part):
@@ -214,8 +217,8 @@ def _delivery(named: _Named, key: WeekKey, now: datetime, headers: dict[str, str
         part = Part(part.name, part.data, lines.media_type_of(lines.first_line(part)))
         if lines.is_header_only(part):
             return Empty(key, EmptyKind.NO_ROWS, f"{named.path} has a header and no rows", "fetch the file again")
-    except ContentError as error:
-        return Empty(key, EmptyKind.WRONG_CONTENT, error.cause, error.remedy)
+    except ContentError:
+        part = Part(part.name, part.data, lines.PIPES)
     modified = datetime.fromtimestamp(named.path.stat().st_mtime, UTC).isoformat()
     return Delivery(
         key=key,

@@ -106,7 +106,8 @@ class Landing:
     def deliveries(self, domain: str | None = None) -> Iterator[Landed]:
         """All deliveries (of one feed's domain), in the order in which they were fetched."""
         found = [self._read_sidecar(sidecar) for sidecar in self._sidecars(domain)]
-        return iter(sorted(found, key=lambda landed: (landed.fetched_at, landed.sidecar)))
+        # By length before text: of one second, x.json comes before x-2.json and that before x-10.json.
+        return iter(sorted(found, key=lambda landed: (landed.fetched_at, len(landed.sidecar), landed.sidecar)))
 
     def verify(self) -> list[Problem]:
         """Every sidecar and every object that it names, read to the last byte: what is unreadable, lost or altered."""

@@ -22,7 +22,7 @@ from market_spine.store import journal
 from market_spine.store.control import Control
 from market_spine.store.home import Home
 from market_spine.store.manifest import Capture, by_ids
-from market_spine.store.schema import BATCHES, CAPTURE_INPUTS, DELIVERIES, MANIFEST, QUALITY, REJECTS
+from market_spine.store.schema import BATCHES, CAPTURE_INPUTS, DELIVERIES, JOURNALLED, MANIFEST, QUALITY, REJECTS
 
 M = MANIFEST.c
 
@@ -112,7 +112,7 @@ def apply(connection: sa.Connection, entry: journal.Entry) -> None:
         _update(connection, entry.superseded, is_current=0)
     if entry.overwritten:
         _update(connection, entry.overwritten, status="overwritten")
-    for table in (BATCHES, MANIFEST, CAPTURE_INPUTS, DELIVERIES, REJECTS, QUALITY):
+    for table in JOURNALLED:
         rows = entry.rows.get(table.name)
         if rows:
             connection.execute(sa.insert(table), rows)

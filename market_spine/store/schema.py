@@ -206,5 +206,6 @@ CALC_DEPENDENCIES = Table(
     CheckConstraint("weeks_back >= 0", name="weeks_back_not_negative"),
 )
 
-# In the order in which foreign keys allow rows to be inserted.
-TABLES: tuple[Table, ...] = (BATCHES, MANIFEST, CAPTURE_INPUTS, DELIVERIES, REJECTS, QUALITY, CALC_DEPENDENCIES)
+# In the order in which foreign keys allow rows to be inserted. Dependencies are no history: they follow the code.
+JOURNALLED: tuple[Table, ...] = (BATCHES, MANIFEST, CAPTURE_INPUTS, DELIVERIES, REJECTS, QUALITY)
+TABLES: tuple[Table, ...] = (*JOURNALLED, CALC_DEPENDENCIES)

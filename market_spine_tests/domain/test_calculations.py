@@ -111,6 +111,16 @@ def test_window_is_six_consecutive_fridays(
     assert gate.severity is Severity.ERROR
 
 
+@pytest.mark.parametrize("name", ["venue_share", "symbol_venue_share"])
+def test_equal_venues_are_ranked_by_mpid(name: str) -> None:
+    """A rank among equals that is left to chance: 30 venues of one volume, stored in the reverse of their order."""
+    con = lab.connect()
+    venues = [f"V{n:03}" for n in range(30)]
+    lab.put_rows(con, {(WEEKS[0], T1, "QAAA", mpid): (Decimal(5), 1) for mpid in reversed(venues)})
+    lab.fill(con, name)
+    assert con.execute(f"SELECT mpid FROM {name} ORDER BY venue_rank").fetchall() == [(mpid,) for mpid in venues]
+
+
 def test_hhi_is_exact_at_the_largest_volumes_and_overflows_loudly() -> None:
     """A square that wraps or saturates; an index above 1 by one binary digit."""
     con = lab.connect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import FrozenInstanceError, fields
 from datetime import date
 
@@ -22,7 +23,7 @@ from market_spine.domain.contracts import (
     Severity,
     Table,
 )
-from market_spine.domain.errors import CalculationError
+from market_spine.domain.errors import CalculationError, StoreError
 from market_spine.domain.tiers import Tier
 
 SHARES = Column("total_shares", "DECIMAL(20,6)", "Shares traded in the week", ge=0)
@@ -157,3 +158,11 @@ def test_contracts_do_not_change_after_they_are_declared() -> None:
     assert len(fields(Column)) == 8
     with pytest.raises(FrozenInstanceError):
         WEEK_ENDING.type = "VARCHAR"  # type: ignore[misc]
+
+
+def test_an_error_says_cause_and_next_step_also_after_crossing_a_process() -> None:
+    """Prevents an error that loses its remedy in a log, or its second argument when a worker hands it back."""
+    error = StoreError("the control database is missing", "run: spine init")
+    assert str(error) == "the control database is missing\n  next: run: spine init"
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.cause, again.remedy) == (StoreError, error.cause, error.remedy)

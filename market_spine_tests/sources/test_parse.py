@@ -1,68 +1,27 @@
 """Parsing: every line is a row or a reject with its reason; nothing is guessed, nothing is lost.
 
-Answers are written out by hand, counted in the real files by other means, or given by `reference`, a second parser
-in plain Python that shares nothing with the SQL.
+Answers are written out by hand; the laws over arbitrary lines, and the real files, are in `test_parse_laws`.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from market_spine.domain.contracts import Feed, Shape
+from market_spine.domain.contracts import Shape
 from market_spine.domain.errors import ContentError
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import FEED, FINRA_API, FINRA_FILE, SIMPLE_FILE
 from market_spine.sources import lines, parse
 from market_spine.sources.delivery import Part
-
-HEADER = (
-    "tierDescription|issueSymbolIdentifier|issueName|marketParticipantName|MPID|"
-    "totalWeeklyShareQuantity|totalWeeklyTradeCount|lastUpdateDate"
-)
-SIMPLE = "WeekEnding|Tier|Symbol|MPID|TotalShares|TotalTrades"
-GOOD = "OTC|AABB|Asia  Broadband's Inc|OTC LINK|OTCN|6753871|171|2025-12-15"
-WEEK = date(2025, 11, 14)  # published 2025-12-15
-ENGINE = duckdb.connect(config={"threads": 2})
-
-
-def parsed(
-    part: Part,
-    week: date = WEEK,
-    tier: Tier = Tier.OTC,
-    explicit: bool = False,
-    feed: Feed = FEED,
-) -> list[dict[str, Any]]:
-    """Every line of ``part`` as the statement answers it, in the order of lines."""
-    header = lines.header(part)
-    sql = parse.parse_sql(parse.detect_shape(feed, header), header, part.media_type, feed)
-    ENGINE.register("stream", pa.RecordBatchReader.from_batches(lines.SCHEMA, lines.batches(1, part)))
-    ENGINE.execute(
-        f"CREATE OR REPLACE TEMP VIEW lines AS SELECT *, DATE '{week}' AS week_ending, '{tier.value}' AS tier, "
-        f"{explicit} AS week_is_explicit FROM stream"
-    )
-    found = ENGINE.sql(f"{sql} ORDER BY part_no, line_no").to_arrow_table().to_pylist()
-    return list(found)
-
-
-def pipes(*rows: str, header: str = HEADER) -> Part:
-    return Part("file", "\n".join((header, *rows)).encode())
-
-
-def reasons(part: Part, **options: Any) -> list[str | None]:
-    return [row["reason_code"] for row in parsed(part, **options)]
+from market_spine_tests.sources.parse_lab import ENGINE, GOOD, HEADER, SIMPLE, WEEK, parsed, pipes, reasons
 
 
 def test_a_good_row_has_exactly_the_columns_of_raw() -> None:
@@ -102,7 +61,8 @@ def test_the_types_are_those_of_the_raw_table() -> None:
 
 def line(**fields: str) -> str:
     """The good line with some fields replaced (by their place in the file)."""
-    values = dict(zip("tier symbol name venue mpid shares trades date".split(), GOOD.split("|"), strict=True))
+    places = ["tier", "symbol", "name", "venue", "mpid", "shares", "trades", "date"]
+    values = dict(zip(places, GOOD.split("|"), strict=True))
     return "|".join((values | fields).values())
 
 
@@ -361,60 +321,6 @@ def test_a_feed_may_add_a_text_column() -> None:
     assert [row["firm_crd_number"] for row in rows] == ["7691", None]
 
 
-def reference(text: str) -> bool:
-    """Whether a second parser, in plain Python, takes the line for a good OTC row."""
-    fields = [field.strip(" ") for field in text.split("|")]
-    if len(fields) != 8 or len(text.encode()) > 10_000 or "\ufffd" in text:
-        return False
-    tier = re.sub("[ -]", "_", fields[0].strip(" \t\r")).upper()
-    try:
-        is_date = date.fromisoformat(fields[7]).isoformat() == fields[7]
-    except ValueError:
-        is_date = False
-    return (
-        tier in {"OTC", "OTCE"}
-        and re.fullmatch(r"-?[0-9]{1,14}(\.[0-9]{1,6})?", fields[5]) is not None
-        and re.fullmatch(r"-?[0-9]{1,18}", fields[6]) is not None
-        and is_date
-    )
-
-
-ANY_TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from("\t\r\x0b\x85"), max_size=12)
-FRAGMENT = st.sampled_from(
-    ["OTC", "otce", "NMS Tier 1", "", " ", "AA", "-5", "1", "1.5", "1e3", "+1", "2025-12-15", "2025-02-30", '"', "NaN"]
-)
-NEAR = st.tuples(
-    st.sampled_from(["OTC", "OTCE ", "T1"]), ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT,
-    st.sampled_from(["1", "-1.5", "0", "1e5"]) | FRAGMENT, st.sampled_from(["1", "22"]) | FRAGMENT,
-    st.dates().map(str) | FRAGMENT,
-).map("|".join)  # fmt: skip
-ANY_LINE = NEAR | ANY_TEXT | st.lists(FRAGMENT | ANY_TEXT, max_size=10).map("|".join)
-
-
-@settings(max_examples=150)
-@given(st.lists(ANY_LINE.filter(lambda text: not text.endswith("\r")), max_size=30))
-def test_law_lines_in_are_rows_plus_rejects(texts: list[str]) -> None:
-    """Prevents a line from vanishing, coming out twice, or passing where an independent parser refuses it."""
-    found = parsed(Part("file", "".join(f"{text}\n" for text in (HEADER, *texts)).encode()))
-    assert [row["line_no"] for row in found] == list(range(2, len(texts) + 2))
-    assert [row["reason_code"] is None for row in found] == [reference(text) for text in texts]
-    rejects = {row["line_no"]: row for row in found if row["reason_code"]}
-    assert {number: row["raw"] for number, row in rejects.items()} == {n: texts[n - 2] for n in rejects}
-    assert {row["reason_code"] for row in rejects.values()} <= set(parse.reject_reasons)
-
-
-@settings(max_examples=60)
-@given(st.lists(st.binary(max_size=40).filter(lambda data: b"\n" not in data), max_size=20))
-def test_law_any_bytes_come_out_as_one_line_each(texts: list[bytes]) -> None:
-    """Prevents bytes that are no text from ending the statement, or from hiding the lines after them."""
-    good = GOOD.encode() + b"\n"  # as many good lines as keep the file from being refused as binary, NUL bytes apart
-    safe = [text.replace(b"\0", b"\x01") for text in texts]
-    found = parsed(Part("file", HEADER.encode() + b"\n" + good * 20 + b"".join(text + b"\n" for text in safe)))
-    codes = Counter("row" if row["reason_code"] is None else "reject" for row in found)
-    assert codes["row"] == 20
-    assert codes["reject"] == len(texts)
-
-
 @pytest.mark.parametrize(
     ("day", "tier", "week"),
     [
@@ -431,40 +337,3 @@ def test_law_any_bytes_come_out_as_one_line_each(texts: list[bytes]) -> None:
 def test_week_of_content(day: date, tier: Tier, week: date | None) -> None:
     """Prevents a file from being given a week that the publication rule does not say."""
     assert parse.week_of_content(day, tier) == week
-
-
-@pytest.mark.parametrize(
-    ("name", "week", "rows", "shares", "trades", "symbols"),
-    [
-        ("finra_otc_weekly_otc_20251215.csv", date(2025, 11, 14), 5_328, 1_335_995_901, 472_776, 3_111),
-        ("finra_otc_weekly_otc_20251222.csv", date(2025, 11, 21), 5_192, 943_802_893, 497_191, 2_985),
-    ],
-)
-def test_the_real_otc_files(
-    finra_dir: Path, name: str, week: date, rows: int, shares: int, trades: int, symbols: int
-) -> None:
-    """Prevents a parser that passes every made-up case and loses real rows."""
-    found = parsed(Part(name, finra_dir / name), week=week)
-    assert Counter(row["reason_code"] for row in found) == {None: rows}
-    assert sum(row["total_shares"] for row in found) == shares
-    assert sum(row["total_trades"] for row in found) == trades
-    assert len({row["symbol"] for row in found}) == symbols
-    assert len({row["mpid"] for row in found}) == 9
-    days = {row["source_last_update_date"] for row in found}
-    assert parse.week_of_content(min(days), Tier.OTC) == week
-
-
-@pytest.mark.parametrize(
-    ("name", "shares", "trades", "venues"),
-    [("week_2025-12-13.psv", 22_053_665, 186_600, 30), ("week_2025-12-20.psv", 29_645_382, 241_090, None)],
-)
-def test_the_real_simple_files(finra_dir: Path, name: str, shares: int, trades: int, venues: int | None) -> None:
-    """Prevents the Saturday in these files from being taken for a week, and the caller's week from being refused."""
-    part = Part(name, finra_dir / name)
-    week = date(2025, 12, 12)
-    assert Counter(reasons(part, week=week, tier=Tier.NMS_TIER_1)) == {"WRONG_WEEK": 100}
-    found = parsed(part, week=week, tier=Tier.NMS_TIER_1, explicit=True)
-    assert Counter(row["reason_code"] for row in found) == {None: 100}
-    assert sum(row["total_shares"] for row in found) == shares
-    assert sum(row["total_trades"] for row in found) == trades
-    assert venues is None or len({row["mpid"] for row in found}) == venues

@@ -39,7 +39,7 @@ WEEKS_BACK = 5
 WEEKS = WEEKS_BACK + 1
 FLAT_PCT = 5  # a change of up to 5 % is FLAT
 
-# Sums and counts are exact (DECIMAL, integer); the quotients are taken once, in the last SELECT, and times 100 after it:
+# Sums and counts are exact (DECIMAL, integer); quotients are taken once, in the last SELECT, and times 100 after that:
 # the DOUBLE of 0.0001 is not 100 times the DOUBLE of 0.000001, and a fall to zero would read -100.00000000000001 %.
 SQL = f"""
     WITH frames AS (

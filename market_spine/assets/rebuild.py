@@ -1,0 +1,206 @@
+"""Rebuilding every capture and every control row from landing alone: its bytes, and the journal of what was made.
+
+Each journal entry is replayed into a shadow store: raw captures are parsed again from their landed bytes, derived ones
+calculated again from exactly the captures that they were made from, and every content hash is compared with the one on
+record. Nothing of the live store is touched until all agree; then the files move over under new names and one
+transaction exchanges the control rows.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from market_spine.assets.calendar import RAW as CALENDAR_RAW
+from market_spine.assets.calendar import show_sessions
+from market_spine.assets.capture import POSITION, merge_into_existing
+from market_spine.assets.compute import Step, show_inputs
+from market_spine.assets.ingest import parcel_of, parse_chunk
+from market_spine.assets.spine import Spine
+from market_spine.assets.tables import CALENDAR, steps_of
+from market_spine.domain.captures import RevisionPolicy
+from market_spine.domain.contracts import Feed, Table
+from market_spine.domain.errors import StoreError
+from market_spine.domain.keys import WeekKey
+from market_spine.feeds import reference
+from market_spine.sources.landing import Landed
+from market_spine.sources.lines import open_part
+from market_spine.store import exchange, journal
+from market_spine.store.commit import apply
+from market_spine.store.files import EMPTY_CONTENT, canonical_row, contents, relative_path, sha256_of, write_files
+from market_spine.store.manifest import Capture, by_ids
+from market_spine.store.plan import Target
+from market_spine.store.schema import CAPTURE_INPUTS, JOURNALLED, MANIFEST
+from market_spine.store.store import Store
+from market_spine.store.verify import Difference
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+@dataclass
+class RebuildReport:
+    """How many captures were made again and compared, which were kept as they are, and what differs."""
+
+    rebuilt: int = 0
+    kept: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    swapped: bool = False
+
+
+def rebuild(spine: Spine, feeds: Sequence[Feed], swap: bool = True) -> RebuildReport:
+    """Replay the journal into a shadow store, compare, and (with ``swap``) exchange it for the live one."""
+    home = spine.store.home
+    shadow = replace(spine, store=Store.at(home.root / f".rebuild-{uuid.uuid4().hex[:8]}", threads=spine.store.threads))
+    try:
+        shadow.store.ensure()
+        report = _Replay(spine, shadow, feeds).run()
+        report.differences += exchange.compare(spine.store, shadow.store)
+        if swap and not report.differences:
+            exchange.swap(spine.store, shadow.store)
+            report.swapped = True
+        return report
+    finally:
+        shadow.store.control.dispose()
+        shutil.rmtree(shadow.store.home.root, ignore_errors=True)
+
+
+class _Replay:
+    """One pass over the journal."""
+
+    def __init__(self, live: Spine, shadow: Spine, feeds: Sequence[Feed]) -> None:
+        self.live, self.shadow = live, shadow
+        self.feeds = {feed.sql_name("raw"): feed for feed in feeds}
+        self.steps: dict[str, Step] = {step.table_name: step for feed in feeds for step in steps_of(feed).values()}
+        self.landed = _landed_by_place(live)
+        self.report = RebuildReport()
+
+    def run(self) -> RebuildReport:
+        for entry in journal.read(self.live.store.home.journal, JOURNALLED):
+            rows = entry.rows[MANIFEST.name]
+            for table_name in dict.fromkeys(row["table_name"] for row in rows):
+                self._rebuild(entry, [row for row in rows if row["table_name"] == table_name])
+            with self.shadow.store.control.write() as connection:
+                apply(connection, entry)
+        return self.report
+
+    def _rebuild(self, entry: journal.Entry, rows: list[dict[str, Any]]) -> None:
+        table_name = rows[0]["table_name"]
+        step = self.steps.get(table_name)
+        with self.shadow.engine() as engine:
+            if table_name == CALENDAR:
+                self._calendar(engine, rows)
+            elif table_name in self.feeds:
+                self._raw(engine, self.feeds[table_name], entry, rows)
+            elif step is not None and all(row["calc_version"] == step.calculation.version for row in rows):
+                self._derived(engine, step, entry, rows)
+            else:
+                self._keep(rows)
+
+    def _calendar(self, engine: DuckDBPyConnection, rows: list[dict[str, Any]]) -> None:
+        landed = {}
+        for row in rows:
+            delivery = self.live.landing.read(self._landed(row))
+            with open_part(delivery.parts[0]) as stream:
+                landed[_key(row)] = stream.read()
+        show_sessions(engine, landed)
+        self._write(engine, CALENDAR_RAW.relation, reference.TRADING_CALENDAR, rows, leave_out=POSITION)
+
+    def _raw(
+        self, engine: DuckDBPyConnection, feed: Feed, entry: journal.Entry, rows: list[dict[str, Any]]
+    ) -> None:
+        parcels = []
+        for row in rows:
+            landed = self._landed(row)
+            parcels.append(parcel_of(feed, self.live.landing.read(landed), landed))
+        parse_chunk(engine, feed, parcels)
+        relation = "raw"
+        if any(row["policy"] == RevisionPolicy.MERGE.value for row in rows):
+            held = [capture for captures in self._inputs(entry, rows).values() for capture in captures]
+            relation = merge_into_existing(engine, feed.raw, "raw", held, self.shadow.store.home.captures)
+        self._write(engine, relation, feed.raw, rows, leave_out=POSITION)
+
+    def _derived(self, engine: DuckDBPyConnection, step: Step, entry: journal.Entry, rows: list[dict[str, Any]]) -> None:
+        inputs = self._inputs(entry, rows)
+        targets = [Target(_key(row), tuple(inputs[row["capture_id"]])) for row in rows]
+        show_inputs(self.shadow, engine, step, targets)
+        engine.execute(f"CREATE TABLE {step.table.name} AS {step.calculation.sql}")
+        self._write(engine, step.table.name, step.table, rows)
+
+    def _keep(self, rows: list[dict[str, Any]]) -> None:
+        """Made by another version of the calculation: this code cannot make it again, so the file is what is left."""
+        for row in rows:
+            held = self.live.store.home.captures / row["file_path"]
+            if not held.is_file() or sha256_of(held) != row["file_sha256"]:
+                why = f"made by version {row['calc_version']}, which this code does not have, and its file is not whole"
+                self._differs(row, why)
+                continue
+            target = self.shadow.store.home.captures / row["file_path"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(held, target)
+            self.report.kept += 1
+
+    def _write(
+        self,
+        engine: DuckDBPyConnection,
+        relation: str,
+        table: Table,
+        rows: list[dict[str, Any]],
+        leave_out: frozenset[str] = frozenset(),
+    ) -> None:
+        """Files of ``rows`` in the shadow store, each compared with its recorded content; the rows name them."""
+        found = contents(engine, relation, canonical_row(table, leave_out), table.by_tier)
+        places = {
+            _key(row): (relative_path(row["table_name"], _key(row), row["captured_at"]), row["capture_id"]) for row in rows
+        }
+        written = write_files(engine, relation, table, self.shadow.store.home.captures, places)
+        for row in rows:
+            key = _key(row)
+            content = found.get(key, EMPTY_CONTENT)
+            if (content.content_hash, content.row_count) != (row["content_hash"], row["row_count"]):
+                self._differs(row, f"content {content.content_hash} ({content.row_count} rows), the journal says "
+                                   f"{row['content_hash']} ({row['row_count']} rows)")
+            row |= {
+                "file_path": places[key][0],
+                "file_sha256": written[key].sha256,
+                "file_bytes": written[key].size,
+            }
+            self.report.rebuilt += 1
+
+    def _inputs(self, entry: journal.Entry, rows: list[dict[str, Any]]) -> dict[str, list[Capture]]:
+        pairs = [(row["capture_id"], row["input_capture_id"]) for row in entry.rows[CAPTURE_INPUTS.name]]
+        with self.shadow.store.control.read() as connection:
+            captures = by_ids(connection, {source for _, source in pairs})
+        ours = {row["capture_id"] for row in rows}
+        found: dict[str, list[Capture]] = {capture_id: [] for capture_id in ours}
+        for capture_id, source in pairs:
+            if capture_id in ours:
+                found[capture_id].append(captures[source])
+        return found
+
+    def _landed(self, row: Mapping[str, Any]) -> Landed:
+        place = (row["domain"], _key(row), row["landing_id"])
+        if place not in self.landed:
+            raise StoreError(
+                f"{row['capture_id']}: its bytes {row['landing_id'][:12]}... are not in landing",
+                f"restore {self.live.store.home.landing} from a backup",
+            )
+        return self.landed[place]
+
+    def _differs(self, row: Mapping[str, Any], detail: str) -> None:
+        self.report.differences.append(
+            Difference("rebuild", row["capture_id"], detail, "keep the live store; report the difference")
+        )
+
+
+def _key(row: Mapping[str, Any]) -> WeekKey:
+    return WeekKey.from_string(f"{row['tier']}:{row['week_ending']}")
+
+
+def _landed_by_place(spine: Spine) -> dict[tuple[str, WeekKey, str], Landed]:
+    deliveries: Iterable[Landed] = spine.landing.deliveries()
+    return {(one.domain, one.key, one.landing_id): one for one in deliveries}

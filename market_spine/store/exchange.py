@@ -1,0 +1,65 @@
+"""Comparing a shadow store with the live one, and exchanging them: files first, then all control rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from market_spine.domain.errors import StoreError
+from market_spine.store.files import fsync_folder
+from market_spine.store.schema import JOURNALLED, MANIFEST
+from market_spine.store.store import Store
+from market_spine.store.verify import Difference
+
+KEEP = "keep the live store; see which of the two is right with: spine captures show CAPTURE_ID"
+# What a rebuild may write anew; everything else of a capture is the same or the rebuild is wrong.
+FILE_COLUMNS = {"file_path", "file_sha256", "file_bytes"}
+
+
+def compare(live: Store, shadow: Store) -> list[Difference]:
+    """Rows of the control tables that one store has and the other has not, or has otherwise."""
+    return [difference for table in JOURNALLED for difference in _compare_table(table, live, shadow)]
+
+
+def _compare_table(table: sa.Table, live: Store, shadow: Store) -> Iterator[Difference]:
+    ours, theirs = _rows(table, live), _rows(table, shadow)
+    for key in sorted(ours.keys() | theirs.keys(), key=str):
+        name = f"{table.name} {'/'.join(map(str, key))}"
+        if key not in theirs:
+            yield Difference("rebuild", name, "is in the live store, not in the rebuilt one", KEEP)
+        elif key not in ours:
+            yield Difference("rebuild", name, "is in the rebuilt store, not in the live one", KEEP)
+        elif ours[key] != theirs[key]:
+            changed = [column for column in ours[key] if ours[key][column] != theirs[key][column]]
+            yield Difference("rebuild", name, f"differs in {', '.join(changed)}", KEEP)
+
+
+def _rows(table: sa.Table, store: Store) -> dict[tuple[object, ...], dict[str, object]]:
+    kept = [column for column in table.c if table is not MANIFEST or column.name not in FILE_COLUMNS]
+    names = [column.name for column in table.primary_key]
+    with store.control.read() as connection:
+        rows = [dict(row) for row in connection.execute(sa.select(*kept)).mappings()]
+    return {tuple(row[name] for name in names): row for row in rows}
+
+
+def swap(live: Store, shadow: Store) -> None:
+    """Move the shadow's files beside the live ones and put its rows in the place of the live rows, in one transaction.
+
+    The old files stay until `gc`: whoever reads them now finishes. A kill before the transaction leaves loose files.
+    """
+    with shadow.control.read() as connection:
+        rows = {table: [dict(row) for row in connection.execute(sa.select(table)).mappings()] for table in JOURNALLED}
+    for row in rows[MANIFEST]:
+        source, target = shadow.home.captures / row["file_path"], live.home.captures / row["file_path"]
+        if not source.is_file():
+            raise StoreError(f"the rebuilt file {source} is gone", "run spine rebuild again")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        fsync_folder(target.parent)
+    with live.control.write() as connection:
+        for table in reversed(JOURNALLED):
+            connection.execute(sa.delete(table))
+        for table in JOURNALLED:
+            if rows[table]:
+                connection.execute(sa.insert(table), rows[table])

@@ -1,0 +1,51 @@
+"""Sweeping files that nothing refers to: left-overs of killed writers, of beaten ones, and of rebuilds.
+
+A file that the manifest names is never touched, whatever its age or status. Others wait for a grace period, since a
+writer renames its file before it commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from market_spine.store.schema import MANIFEST
+from market_spine.store.store import Store
+
+GRACE = timedelta(hours=24)  # the longest run allowed is 2 hours (dagster.yaml, max_runtime_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was (or would be) removed."""
+
+    files: tuple[Path, ...]
+    size: int
+
+
+def collect(store: Store, now: datetime, grace: timedelta = GRACE, dry_run: bool = False) -> Collected:
+    """Remove unreferenced files that were last written before ``now - grace``."""
+    # Files first, manifest second: what is committed in between is then found to be referenced.
+    candidates = [path for path in _candidates(store) if path.stat().st_mtime <= (now - grace).timestamp()]
+    with store.control.read() as connection:
+        referenced = {store.home.captures / path for path in connection.scalars(sa.select(MANIFEST.c.file_path))}
+    loose = tuple(sorted(path for path in candidates if path not in referenced))
+    size = sum(path.stat().st_size for path in loose)
+    if not dry_run:
+        for path in loose:
+            path.unlink(missing_ok=True)
+    return Collected(loose, size)
+
+
+def _candidates(store: Store) -> Iterator[Path]:
+    home = store.home
+    yield from home.captures.rglob("*.parquet")
+    for folder in (home.captures, home.landing):
+        yield from folder.rglob("*.tmp")
+    yield from home.root.glob(f".{home.published.name}.*.tmp*")
+    for shadow in home.root.glob(".rebuild-*"):
+        yield from (path for path in shadow.rglob("*") if path.is_file())

@@ -1,0 +1,77 @@
+"""Is everything that the manifest promises there, whole and unaltered? Names each thing that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from market_spine.domain.captures import View
+from market_spine.store import journal, manifest
+from market_spine.store.files import sha256_of
+from market_spine.store.manifest import Capture, Question, captures
+from market_spine.store.schema import BATCHES, JOURNALLED
+from market_spine.store.store import Store
+
+READERS = 2
+REBUILD = "spine rebuild  (restores it from landing)"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as recorded: its kind, its name, what is wrong, and the next command."""
+
+    kind: str
+    name: str
+    detail: str
+    remedy: str
+
+
+def verify(store: Store) -> list[Difference]:
+    """Every capture file's bytes and rows against the manifest, and the journal against the committed batches."""
+    with store.control.read() as connection:
+        held = captures(connection, Question(tuple(manifest.tables(connection)), View.ALL_REVISIONS))
+        batches = {row.seq: row.batch_id for row in connection.execute(sa.select(BATCHES))}
+    with ThreadPoolExecutor(READERS) as pool:
+        found = [one for one in pool.map(lambda one: check_file(one, store.home.captures), held) if one]
+    return [*found, *_check_journal(store, batches)]
+
+
+def check_file(capture: Capture, root: Path) -> Difference | None:
+    """What is wrong with one capture's file, if anything."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = root / capture.file_path
+
+    def differs(detail: str) -> Difference:
+        return Difference("capture", capture.capture_id, f"{path}: {detail}", REBUILD)
+
+    if not path.is_file():
+        return differs("the file is missing")
+    if path.stat().st_size != capture.file_bytes:
+        return differs(f"{path.stat().st_size} bytes, the manifest says {capture.file_bytes}")
+    if (found := sha256_of(path)) != capture.file_sha256:
+        return differs(f"sha256 {found[:12]}..., the manifest says {capture.file_sha256[:12]}...")
+    try:
+        rows = pq.read_metadata(path).num_rows
+    except pa.ArrowInvalid as error:
+        return differs(f"not a Parquet file: {error}")
+    if rows != capture.row_count:
+        return differs(f"{rows} rows, the manifest says {capture.row_count}")
+    return None
+
+
+def _check_journal(store: Store, batches: dict[int, str]) -> Iterator[Difference]:
+    recorded = {entry.seq: entry.batch_id for entry in journal.read(store.home.journal, JOURNALLED)}
+    for seq, batch_id in batches.items():
+        if recorded.get(seq) != batch_id:
+            yield Difference(
+                "journal",
+                f"batch {seq}",
+                f"committed as {batch_id}, the journal has {recorded.get(seq, 'nothing')}",
+                "restore the landing folder from a backup; until then a rebuild would lose this batch",
+            )
