@@ -5,40 +5,22 @@ Importing this defines and does nothing else: no file, connection or network is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
 
-from market_spine import settings as environment
 from market_spine.assets.calculations import calculation_asset
 from market_spine.assets.calendar import calendar_asset
 from market_spine.assets.published import published_asset
 from market_spine.assets.raw import raw_asset
-from market_spine.assets.spine import Progress, Spine, no_progress
+from market_spine.assets.spine import Spine
 from market_spine.assets.tables import steps_of
 from market_spine.automation.jobs import jobs_of
 from market_spine.domain.contracts import Feed
-from market_spine.feeds.otc import OTC
-from market_spine.settings import Settings
-from market_spine.sources.delivery import Source
-from market_spine.store.store import Store
+from market_spine.feeds import load_feeds
+from market_spine.settings import build_spine
 
-FEEDS: tuple[Feed, ...] = (OTC,)
-
-
-def build_spine(
-    settings: Settings | None = None,
-    *,
-    source: Source | None = None,
-    clock: Callable[[], datetime] = environment.clock,
-    progress: Progress = no_progress,
-) -> Spine:
-    """The resource that every asset works with; arguments override the environment."""
-    chosen = settings or Settings()
-    store = Store.at(chosen.home, chosen.control_url.get_secret_value(), chosen.threads)
-    return Spine(store, source or environment.source_of(chosen), clock, progress)
+FEEDS: tuple[Feed, ...] = load_feeds()
 
 
 def build_assets(feeds: tuple[Feed, ...] = FEEDS) -> list[dg.AssetsDefinition]:

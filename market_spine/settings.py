@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from market_spine.assets.spine import Progress, Spine, no_progress
 from market_spine.domain.errors import SourceError
 from market_spine.sources.delivery import Source
+from market_spine.store.store import Store
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -50,12 +53,24 @@ def source_of(settings: Settings, is_explicit: bool = False) -> Source:
 
         return FileSource(Path(rest).expanduser(), is_explicit)
     if kind == "finra-api":
-        from market_spine.sources.finra_api import FinraApiSource
+        from market_spine.sources.finra_api import API_URL, FinraApiSource
 
         secret = settings.finra_client_secret.get_secret_value()
-        places = {"base_url": rest} if rest else {}
-        return FinraApiSource(client_id=settings.finra_client_id, client_secret=secret, **places)
+        return FinraApiSource(rest or API_URL, client_id=settings.finra_client_id, client_secret=secret)
     raise SourceError(
         f"{settings.source!r} is not a source",
         "set MARKET_SPINE_SOURCE (or --source) to synthetic, file:PATH or finra-api",
     )
+
+
+def build_spine(
+    settings: Settings | None = None,
+    *,
+    source: Source | None = None,
+    clock: Callable[[], datetime] = clock,
+    progress: Progress = no_progress,
+) -> Spine:
+    """The resource that every asset works with; arguments override the environment."""
+    chosen = settings or Settings()
+    store = Store.at(chosen.home, chosen.control_url.get_secret_value(), chosen.threads)
+    return Spine(store, source or source_of(chosen), clock, progress)

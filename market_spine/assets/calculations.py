@@ -12,7 +12,7 @@ from market_spine.assets.spine import Spine
 from market_spine.checks.judge import check_names
 from market_spine.domain.contracts import Feed
 from market_spine.domain.lineage import column_lineage
-from market_spine.feeds import reference
+from market_spine.domain import reference
 
 OWNERS = ["team:market-data"]
 RETRY = dg.RetryPolicy(max_retries=2, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -50,9 +50,10 @@ def calculation_asset(feed: Feed, step: Step) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: CalculationConfig, spine: dg.ResourceParam[Spine]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes the bare class only
         keys = week_keys(context)
-        report = compute(spine, step, keys, spine.run_of(context), config.force)
+        run = spine.run_of(context)
+        report = compute(spine, step, keys, run, config.force)
         if step.rejects_sql:
-            log_per_partition(context, key, events.CAPTURED, keys, report.without_capture)
+            log_per_partition(context, key, events.CAPTURED, keys, report.without_capture, run.now)
         return events.result(key, keys, report, [name for name, _ in checks])
 
     return body

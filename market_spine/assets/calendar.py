@@ -20,7 +20,7 @@ from market_spine.checks.findings import blocked_keys
 from market_spine.checks.judge import check_names, judge
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.sessions import EXCHANGE, sessions_of_week
-from market_spine.feeds import reference
+from market_spine.domain import reference
 from market_spine.sources.delivery import Delivery, Part, WeekSource
 from market_spine.store.commit import Run
 

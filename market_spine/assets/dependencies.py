@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from market_spine.domain.contracts import Feed
-from market_spine.feeds import reference
+from market_spine.domain import reference
 
 
 def dependency_rows(feed: Feed, assets: Sequence[dg.AssetsDefinition]) -> list[dict[str, Any]]:

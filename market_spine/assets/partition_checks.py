@@ -7,8 +7,8 @@ of dagster. About 8 ms each on SQLite, so only the headline check of raw and ven
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import dagster as dg
 from dagster import AssetCheckEvaluation
@@ -26,6 +26,7 @@ def log_per_partition(
     check: str,
     keys: Sequence[WeekKey],
     failed: Mapping[WeekKey, str],
+    now: datetime,
 ) -> None:
     """Record ``check`` for each partition of a range run; a single partition needs no help.
 
@@ -41,7 +42,7 @@ def log_per_partition(
     for key, name in names.items():
         target = (
             AssetCheckEvaluationTargetMaterializationData(
-                storage_id=known[name], run_id=context.run.run_id, timestamp=time.time()
+                storage_id=known[name], run_id=context.run.run_id, timestamp=now.timestamp()
             )
             if name in known
             else None

@@ -63,10 +63,11 @@ def raw_asset(feed: Feed) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: IngestConfig, spine: dg.ResourceParam[Spine]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes the bare class only
         keys = week_keys(context)
-        report = ingest(spine, feed, keys, spine.run_of(context), config.options())
+        run = spine.run_of(context)
+        report = ingest(spine, feed, keys, run, config.options())
         for held in report.results:
             context.log.info(f"{held.week_key}: {held.action}, {held.record_count:,} rows {held.reason}".rstrip())
-        log_per_partition(context, key, events.CAPTURED, keys, report.without_capture)
+        log_per_partition(context, key, events.CAPTURED, keys, report.without_capture, run.now)
         return events.result(key, keys, report, list(CHECKS))
 
     return body

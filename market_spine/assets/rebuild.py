@@ -26,7 +26,7 @@ from market_spine.domain.captures import RevisionPolicy
 from market_spine.domain.contracts import Feed, Table
 from market_spine.domain.errors import StoreError
 from market_spine.domain.keys import WeekKey
-from market_spine.feeds import reference
+from market_spine.domain import reference
 from market_spine.sources.landing import Landed
 from market_spine.sources.lines import open_part
 from market_spine.store import exchange, journal
@@ -110,9 +110,7 @@ class _Replay:
         show_sessions(engine, landed)
         self._write(engine, CALENDAR_RAW.relation, reference.TRADING_CALENDAR, rows, leave_out=POSITION)
 
-    def _raw(
-        self, engine: DuckDBPyConnection, feed: Feed, entry: journal.Entry, rows: list[dict[str, Any]]
-    ) -> None:
+    def _raw(self, engine: DuckDBPyConnection, feed: Feed, entry: journal.Entry, rows: list[dict[str, Any]]) -> None:
         parcels = []
         for row in rows:
             landed = self._landed(row)
@@ -124,7 +122,9 @@ class _Replay:
             relation = merge_into_existing(engine, feed.raw, "raw", held, self.shadow.store.home.captures)
         self._write(engine, relation, feed.raw, rows, leave_out=POSITION)
 
-    def _derived(self, engine: DuckDBPyConnection, step: Step, entry: journal.Entry, rows: list[dict[str, Any]]) -> None:
+    def _derived(
+        self, engine: DuckDBPyConnection, step: Step, entry: journal.Entry, rows: list[dict[str, Any]]
+    ) -> None:
         inputs = self._inputs(entry, rows)
         targets = [Target(_key(row), tuple(inputs[row["capture_id"]])) for row in rows]
         show_inputs(self.shadow, engine, step, targets)
@@ -155,15 +155,19 @@ class _Replay:
         """Files of ``rows`` in the shadow store, each compared with its recorded content; the rows name them."""
         found = contents(engine, relation, canonical_row(table, leave_out), table.by_tier)
         places = {
-            _key(row): (relative_path(row["table_name"], _key(row), row["captured_at"]), row["capture_id"]) for row in rows
+            _key(row): (relative_path(row["table_name"], _key(row), row["captured_at"]), row["capture_id"])
+            for row in rows
         }
         written = write_files(engine, relation, table, self.shadow.store.home.captures, places)
         for row in rows:
             key = _key(row)
             content = found.get(key, EMPTY_CONTENT)
             if (content.content_hash, content.row_count) != (row["content_hash"], row["row_count"]):
-                self._differs(row, f"content {content.content_hash} ({content.row_count} rows), the journal says "
-                                   f"{row['content_hash']} ({row['row_count']} rows)")
+                self._differs(
+                    row,
+                    f"content {content.content_hash} ({content.row_count} rows), the journal says "
+                    f"{row['content_hash']} ({row['row_count']} rows)",
+                )
             row |= {
                 "file_path": places[key][0],
                 "file_sha256": written[key].sha256,

@@ -12,7 +12,7 @@ from market_spine.assets.compute import Step
 from market_spine.domain.calculations import load_calculations
 from market_spine.domain.contracts import Feed, Table
 from market_spine.domain.normalization import normalization
-from market_spine.feeds import reference
+from market_spine.domain import reference
 from market_spine.store.plan import Input
 
 CALENDAR = f"{reference.NAME}_{reference.TRADING_CALENDAR.name}"

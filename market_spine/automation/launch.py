@@ -89,8 +89,12 @@ def run(
     instance: dg.DagsterInstance,
     options: Options | None = None,
     tags: dict[str, str] | None = None,
+    log_level: str = "DEBUG",
 ) -> Outcome:
-    """Carry out ``plan`` one run after the other; later runs go on where an earlier one lacked some partitions."""
+    """Carry out ``plan`` one run after the other; later runs go on where an earlier one lacked some partitions.
+
+    ``log_level`` is what Dagster writes to the terminal from; its event log has everything at any level.
+    """
     outcome = Outcome(uuid.uuid4().hex)
     assets = assets_of(feed)
     for launch in plan:
@@ -100,7 +104,8 @@ def run(
             selection=list(launch.assets),
             instance=instance,
             resources={"spine": spine},
-            run_config=_run_config(feed, launch, options or Options()),
+            run_config=_run_config(feed, launch, options or Options())
+            | {"loggers": {"console": {"config": {"log_level": log_level}}}},
             tags={CORRELATION_TAG: outcome.correlation_id, **spread, **(tags or {})},
             raise_on_error=False,
         )
@@ -132,7 +137,8 @@ def _note(outcome: Outcome, result: dg.ExecuteInProcessResult) -> None:
         found = evaluation.metadata.get("without_capture")
         if found is not None and not evaluation.passed:
             lacking[evaluation.asset_key.to_user_string()] = dict(found.value)  # type: ignore[arg-type]
-    outcome.without_capture |= lacking
+    for asset, partitions in lacking.items():  # an asset may have several runs, one per range
+        outcome.without_capture.setdefault(asset, {}).update(partitions)
     if result.success:
         return
     for event in result.filter_events(lambda one: one.is_step_failure):

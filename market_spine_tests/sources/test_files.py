@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from market_spine.domain.errors import SourceError
+from market_spine.domain.errors import ContentError, SourceError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import FEED
+from market_spine.sources import lines
 from market_spine.sources.delivery import Delivery, Empty, EmptyKind, WeekSource
 from market_spine.sources.files import FileSource
 
@@ -195,9 +196,6 @@ def test_an_absent_week_is_not_due_or_missing(tmp_path: Path, moment: datetime, 
         (b"", EmptyKind.NO_ROWS, "has no content"),
         (b"\xef\xbb\xbf\n", EmptyKind.NO_ROWS, "has no content"),
         (ROWS.splitlines()[0].encode(), EmptyKind.NO_ROWS, "has a header and no rows"),
-        (b"<!DOCTYPE html><html>", EmptyKind.WRONG_CONTENT, "is an HTML page"),
-        (b"PK\x03\x04\x00\x00", EmptyKind.WRONG_CONTENT, "is not text"),
-        (ROWS.encode("utf-16"), EmptyKind.WRONG_CONTENT, "is encoded in UTF-16"),
     ],
 )
 def test_a_file_without_usable_content_is_a_typed_empty(
@@ -210,6 +208,16 @@ def test_a_file_without_usable_content_is_a_typed_empty(
     assert answer.kind is kind
     assert reason in answer.reason
     assert answer.remedy
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>", b"PK\x03\x04\x00\x00", ROWS.encode("utf-16")])
+def test_a_file_that_is_not_text_is_delivered_to_be_landed(tmp_path: Path, now: datetime, content: bytes) -> None:
+    """Prevents the bytes of a wrong file from being refused before they are kept: they are the evidence."""
+    put(tmp_path, "OTC_2025-11-14.csv", content=content)
+    answer = FileSource(tmp_path).fetch(FEED, KEY, now)
+    assert isinstance(answer, Delivery)
+    with pytest.raises(ContentError):
+        lines.header(answer.parts[0])
 
 
 def test_commas_or_pipes_are_told_by_the_header_not_by_the_name(tmp_path: Path, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Reference data that feeds share: the exchange's trading calendar, one partition a week.
+"""Reference data that feeds share: the exchange's trading calendar, one partition a week. Its contract; the sessions are `sessions`.
 
 Source: exchange-calendars (XNYS), whose sessions follow https://www.nyse.com/markets/hours-calendars. FINRA's OTC
 reporting facilities keep the same sessions; a known exception is corrected by a new capture of the week, never in place.
