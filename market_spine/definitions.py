@@ -1,4 +1,4 @@
-"""The one place where everything meets: `build_defs` puts feeds, source, store and clock together; `defs` is its default.
+"""The one place where everything meets: `build_defs` puts feeds, source, store and clock together.
 
 Importing this defines and does nothing else: no file, connection or network is touched until something runs.
 """
@@ -9,12 +9,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from market_spine.assets.calculations import calculation_asset
-from market_spine.assets.calendar import calendar_asset
-from market_spine.assets.published import published_asset
-from market_spine.assets.raw import raw_asset
+from market_spine.assets.graph import assets_of
 from market_spine.assets.spine import Spine
-from market_spine.assets.tables import steps_of
 from market_spine.automation.jobs import jobs_of
 from market_spine.domain.contracts import Feed
 from market_spine.feeds import load_feeds
@@ -24,12 +20,8 @@ FEEDS: tuple[Feed, ...] = load_feeds()
 
 
 def build_assets(feeds: tuple[Feed, ...] = FEEDS) -> list[dg.AssetsDefinition]:
-    """Every asset, the calendar first."""
-    assets = [calendar_asset()]
-    for feed in feeds:
-        assets += [raw_asset(feed), *(calculation_asset(feed, step) for step in steps_of(feed).values())]
-        assets.append(published_asset(feed))
-    return assets
+    """Every asset of ``feeds``, each once: feeds share the calendar."""
+    return list(dict.fromkeys(asset for feed in feeds for asset in assets_of(feed)))
 
 
 def build_defs(spine: Spine | None = None, feeds: tuple[Feed, ...] = FEEDS) -> dg.Definitions:

@@ -10,9 +10,9 @@ from market_spine.assets.partition_checks import log_per_partition
 from market_spine.assets.partitions import WEEK_TIERS, WEEKS, week_keys
 from market_spine.assets.spine import Spine
 from market_spine.checks.judge import check_names
+from market_spine.domain import reference
 from market_spine.domain.contracts import Feed
 from market_spine.domain.lineage import column_lineage
-from market_spine.domain import reference
 
 OWNERS = ["team:market-data"]
 RETRY = dg.RetryPolicy(max_retries=2, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)

@@ -12,15 +12,15 @@ import pyarrow as pa
 
 from market_spine.assets import events
 from market_spine.assets.calculations import OWNERS, table_schema
-from market_spine.assets.capture import Arrival, Options, RawReport, RawTable, capture
+from market_spine.assets.capture import Arrival, Evidence, Options, RawReport, RawTable, capture
 from market_spine.assets.partitions import WEEKS, week_keys
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import CALENDAR
 from market_spine.checks.findings import blocked_keys
 from market_spine.checks.judge import check_names, judge
+from market_spine.domain import reference
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.sessions import EXCHANGE, sessions_of_week
-from market_spine.domain import reference
 from market_spine.sources.delivery import Delivery, Part, WeekSource
 from market_spine.store.commit import Run
 
@@ -68,7 +68,7 @@ def capture_weeks(spine: Spine, keys: Sequence[WeekKey], run: Run) -> RawReport:
         show_sessions(engine, landed)
         findings = judge(engine, reference.TRADING_CALENDAR, (), keys)
         report.block(blocked_keys(findings))
-        capture(spine, engine, RAW, arrivals, run, Options(), findings, [], report)
+        capture(spine, engine, RAW, arrivals, run, Options(), Evidence(findings), report)
     spine.progress(CALENDAR, len(keys), len(keys))
     return report
 

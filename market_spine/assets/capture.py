@@ -51,6 +51,14 @@ class Arrival:
     line_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was seen in the deliveries: findings of the checks, and rows of core_rejects."""
+
+    findings: Sequence[Finding]
+    rejects: Sequence[dict[str, Any]] = ()
+
+
 @dataclass
 class RawReport(Report):
     """A report that also says what became of each delivery."""
@@ -77,11 +85,10 @@ def capture(
     arrivals: Mapping[WeekKey, Arrival],
     run: Run,
     options: Options,
-    findings: Sequence[Finding],
-    rejects: Sequence[dict[str, Any]],
+    evidence: Evidence,
     report: RawReport,
 ) -> None:
-    """Capture the unblocked ``arrivals`` whose content is new; record all of them, with findings and rejects."""
+    """Capture the unblocked ``arrivals`` whose content is new; record all of them, with the evidence."""
     for _ in range(ATTEMPTS):
         current = _current(spine, raw, arrivals)
         attempt = _Attempt(spine, engine, raw, arrivals, run, options, current, report.blocked)
@@ -92,8 +99,8 @@ def capture(
             for result in results
             if result.action is Action.SKIPPED
         }
-        quality = [one.quality_row(raw.domain, raw.table_name, ids.get(one.key)) for one in findings]
-        batch = Batch(raw.table_name, run, new, deliveries, rejects, quality)
+        quality = [one.quality_row(raw.domain, raw.table_name, ids.get(one.key)) for one in evidence.findings]
+        batch = Batch(raw.table_name, run, new, deliveries, evidence.rejects, quality)
         try:
             committed = commit(spine.store.control, spine.store.home, batch)
         except CaptureConflict:
@@ -102,8 +109,8 @@ def capture(
         report.written += committed.captures
         report.unchanged += [current[one.week_key] for one in results if one.action is Action.SKIPPED]
         report.results += results
-        report.findings += findings
-        report.rejected += len(rejects)
+        report.findings += evidence.findings
+        report.rejected += len(evidence.rejects)
         return
     raise CaptureConflict(
         f"{raw.table_name}: beaten {ATTEMPTS} times by other writers of the same partitions",

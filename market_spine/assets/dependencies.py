@@ -1,4 +1,4 @@
-"""The asset graph as rows of core_calc_dependencies: read from the definitions, so that it cannot disagree with them."""
+"""The asset graph as rows of core_calc_dependencies, read from the definitions: the two cannot disagree."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from market_spine.domain.contracts import Feed
 from market_spine.domain import reference
+from market_spine.domain.contracts import Feed
 
 
 def dependency_rows(feed: Feed, assets: Sequence[dg.AssetsDefinition]) -> list[dict[str, Any]]:

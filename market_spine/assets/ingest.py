@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from market_spine.assets.capture import Arrival, Options, RawReport, RawTable, capture
+from market_spine.assets.capture import Arrival, Evidence, Options, RawReport, RawTable, capture
 from market_spine.assets.spine import Spine
 from market_spine.checks import gates
-from market_spine.checks.findings import Finding, blocked_keys
+from market_spine.checks.findings import blocked_keys
 from market_spine.checks.schema import check_schema
 from market_spine.domain.captures import RevisionPolicy
 from market_spine.domain.contracts import Feed, Shape
@@ -149,7 +149,7 @@ def _record_unreadable(
         columns = ", ".join(f"CAST(NULL AS {column.type}) AS {column.name}" for column in raw.table.columns)
         engine.execute(f"CREATE VIEW {raw.relation} AS SELECT {columns} WHERE false")
         finding = gates.unreadable(key, error.cause)
-        capture(spine, engine, raw, {key: arrival}, run, Options(), [finding], [], report)
+        capture(spine, engine, raw, {key: arrival}, run, Options(), Evidence([finding]), report)
 
 
 def _chunks(parcels: Iterator[Parcel]) -> Iterator[list[Parcel]]:
@@ -185,7 +185,7 @@ def _ingest_chunk(
     report.block(blocked_keys(findings))
     arrivals = {parcel.delivery.key: Arrival(parcel.landed, tallies[parcel.delivery.key].lines) for parcel in chunk}
     rejects = _rejects(engine, raw, chunk)
-    capture(spine, engine, raw, arrivals, run, options, findings, rejects, report)
+    capture(spine, engine, raw, arrivals, run, options, Evidence(findings, rejects), report)
 
 
 def parse_chunk(engine: DuckDBPyConnection, feed: Feed, chunk: list[Parcel]) -> dict[int, int]:

@@ -1,7 +1,7 @@
 """Partitions: weeks by their Friday, and weeks crossed with tiers.
 
-Dagster names a window by its start, so the weekly cron is Friday and ``end_offset=1`` makes a week selectable on its own
-Friday. Dagster's window of a key (Friday to Friday) is not the trading week: never use ``partition_time_window``.
+Dagster names a window by its start, so the weekly cron is Friday and ``end_offset=1`` makes a week selectable on its
+own Friday. Dagster's window of a key (Friday to Friday) is not the trading week: never use ``partition_time_window``.
 Multi-partition keys are written with their dimensions in alphabetical order: ``OTC|2025-11-14``.
 """
 

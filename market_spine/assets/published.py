@@ -1,7 +1,5 @@
 """The published file as the last asset of a feed's graph."""
 
-from typing import Any
-
 import dagster as dg
 
 from market_spine.assets.calculations import OWNERS

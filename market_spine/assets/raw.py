@@ -1,7 +1,5 @@
 """The raw asset of a feed: what a source delivered, parsed, gated and captured."""
 
-from typing import Any
-
 import dagster as dg
 
 from market_spine.assets import events

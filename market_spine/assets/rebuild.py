@@ -12,7 +12,6 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from market_spine.assets.calendar import RAW as CALENDAR_RAW
@@ -22,11 +21,11 @@ from market_spine.assets.compute import Step, show_inputs
 from market_spine.assets.ingest import parcel_of, parse_chunk
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import CALENDAR, steps_of
+from market_spine.domain import reference
 from market_spine.domain.captures import RevisionPolicy
 from market_spine.domain.contracts import Feed, Table
 from market_spine.domain.errors import StoreError
 from market_spine.domain.keys import WeekKey
-from market_spine.domain import reference
 from market_spine.sources.landing import Landed
 from market_spine.sources.lines import open_part
 from market_spine.store import exchange, journal

@@ -1,4 +1,4 @@
-"""What every asset needs to run, as one plain resource: the store, the source, the clock, and who is told of progress."""
+"""What every asset needs to run, as one plain resource: store, source, clock, and who is told of progress."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from functools import cache
 
 from market_spine.assets.compute import Step
+from market_spine.domain import reference
 from market_spine.domain.calculations import load_calculations
 from market_spine.domain.contracts import Feed, Table
 from market_spine.domain.normalization import normalization
-from market_spine.domain import reference
 from market_spine.store.plan import Input
 
 CALENDAR = f"{reference.NAME}_{reference.TRADING_CALENDAR.name}"

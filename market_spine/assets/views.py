@@ -1,6 +1,6 @@
 """Views and macros beyond the captured tables: cheap derivations, comparisons, and the documents' longer names.
 
-Views cost nothing to keep and always follow the latest captures; what must be replayed or is expensive is a calculation.
+Views cost nothing to keep and follow the latest captures; what must be replayed or is expensive is a calculation.
 """
 
 from __future__ import annotations

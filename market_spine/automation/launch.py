@@ -12,18 +12,17 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from market_spine.assets.calculations import calculation_asset
 from market_spine.assets.calendar import KEY as CALENDAR_KEY
-from market_spine.assets.calendar import calendar_asset
 from market_spine.assets.capture import Options
+from market_spine.assets.dependencies import dependency_rows
+from market_spine.assets.graph import assets_of
 from market_spine.assets.partitions import ranges
-from market_spine.assets.published import published_asset
-from market_spine.assets.raw import raw_asset
 from market_spine.assets.spine import CORRELATION_TAG, Spine
 from market_spine.assets.tables import steps_of
 from market_spine.domain.contracts import Feed
 from market_spine.domain.errors import SpineError
 from market_spine.domain.keys import WeekKey
+from market_spine.store import dependencies
 
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -76,12 +75,6 @@ def launches(feed: Feed, tables: Collection[str], keys: Collection[WeekKey], pub
     return plan
 
 
-def assets_of(feed: Feed) -> list[dg.AssetsDefinition]:
-    """Every asset that a feed's runs need."""
-    derived = [calculation_asset(feed, step) for step in steps_of(feed).values()]
-    return [calendar_asset(), raw_asset(feed), *derived, published_asset(feed)]
-
-
 def run(
     spine: Spine,
     feed: Feed,
@@ -97,6 +90,8 @@ def run(
     """
     outcome = Outcome(uuid.uuid4().hex)
     assets = assets_of(feed)
+    spine.store.ensure()
+    dependencies.replace_all(spine.store.control, dependency_rows(feed, assets))
     for launch in plan:
         spread = {START: launch.first, END: launch.last} if launch.first and launch.last else {}
         result = dg.materialize(

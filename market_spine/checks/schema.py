@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import date
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from market_spine.checks.findings import SAMPLES, Finding
 from market_spine.domain.contracts import Category, Column, Severity, Table
 from market_spine.domain.keys import WeekKey
-from market_spine.domain.tiers import Tier
+from market_spine.domain.tiers import ALL_TIERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ CHECK = "schema"
 def _checks(column: Column) -> list[pa.Check]:
     import pandera.pandas as pa
 
-    bounds = {"ge": pa.Check.ge, "gt": pa.Check.gt, "le": pa.Check.le}
+    bounds: dict[str, Any] = {"ge": pa.Check.ge, "gt": pa.Check.gt, "le": pa.Check.le}
     checks = [make(value) for name, make in bounds.items() if (value := getattr(column, name)) is not None]
     return [*checks, pa.Check.isin(list(column.isin))] if column.isin else checks
 
@@ -46,11 +46,12 @@ def check_schema(table: Table, rows: pyarrow.Table, keys: Collection[WeekKey]) -
     import pandera.errors
 
     frame = rows.to_pandas(types_mapper=pd.ArrowDtype)
-    failures: dict[WeekKey, list[dict[str, Any]]] = {}
+    failures: dict[WeekKey, _Violations] = {}
     try:
         schema_of(table).validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
         failures = _by_partition(table, frame, error.failure_cases, keys)
+    none = _Violations()
     return [
         Finding(
             check=CHECK,
@@ -58,28 +59,50 @@ def check_schema(table: Table, rows: pyarrow.Table, keys: Collection[WeekKey]) -
             passed=key not in failures,
             severity=Severity.CRITICAL,
             category=Category.BUSINESS_RULE,
-            actual=f"{len(failures.get(key, []))} violations",
+            actual=f"{failures.get(key, none).count} violations",
             expected="0 violations",
-            details={"samples": failures[key][:SAMPLES]} if key in failures else {},
+            details={"samples": failures[key].samples} if key in failures else {},
         )
         for key in keys
     ]
 
 
+@dataclass
+class _Violations:
+    count: int = 0
+    samples: list[dict[str, str]] = field(default_factory=list)
+
+
 def _by_partition(
     table: Table, frame: pd.DataFrame, cases: pd.DataFrame, keys: Collection[WeekKey]
-) -> dict[WeekKey, list[dict[str, Any]]]:
-    found: dict[WeekKey, list[dict[str, Any]]] = {}
-    for case in cases.to_dict("records"):
-        what = {"column": case["column"], "check": str(case["check"]), "value": str(case["failure_case"])}
-        index = case["index"]
-        # A wrong column is nobody's row: it concerns every partition.
-        concerned = keys if index is None or index != index else [_key_of(table, frame.iloc[int(index)])]
-        for key in concerned:
-            found.setdefault(key, []).append(what)
+) -> dict[WeekKey, _Violations]:
+    found: dict[WeekKey, _Violations] = {}
+    # Grouped, never case by case: one wrong column of a chunk can be a million cases.
+    for place, group in cases.groupby(_places(table, frame, cases["index"]), sort=False):
+        shown = group.head(SAMPLES).itertuples()
+        samples = [{"column": str(x.column), "check": str(x.check), "value": str(x.failure_case)} for x in shown]
+        for key in _concerned(str(place), keys):
+            held = found.setdefault(key, _Violations())
+            held.count += len(group)
+            held.samples += samples[: SAMPLES - len(held.samples)]
     return found
 
 
-def _key_of(table: Table, row: pd.Series[Any]) -> WeekKey:
-    week = row["week_ending"]
-    return WeekKey(date.fromisoformat(str(week)[:10]), Tier(row["tier"]) if table.by_tier else None)
+def _places(table: Table, frame: pd.DataFrame, index: pd.Series[Any]) -> list[str]:
+    """Per case the text of its partition; empty where it is about a column as a whole."""
+    names = ["tier", "week_ending"] if table.by_tier else ["week_ending"]
+    if not set(names) <= set(frame.columns):
+        return [""] * len(index)
+    is_row = index.notna()
+    rows = frame[names].iloc[index[is_row].astype(int)].astype(str)
+    tiers = rows["tier"] if table.by_tier else ALL_TIERS
+    places = index.astype(object)
+    places[~is_row] = ""
+    places[is_row] = (tiers + ":" + rows["week_ending"].str[:10]).to_numpy()
+    return list(places)
+
+
+def _concerned(place: str, keys: Collection[WeekKey]) -> list[WeekKey]:
+    """The partition of a row; its whole week where the tier is unknown, and all where it is nobody's row."""
+    exact = [key for key in keys if str(key) == place]
+    return exact or [key for key in keys if place.endswith(f":{key.week_ending}")] or list(keys)

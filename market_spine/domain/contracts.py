@@ -186,7 +186,7 @@ class RowRule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feed:
-    """What is true of one weekly feed only: names, tiers, lags, shapes, rules, each with its link. Equal by identity."""
+    """What is true of one weekly feed only: names, tiers, shapes, rules, each with its link. Equal by identity."""
 
     name: str
     domain: str

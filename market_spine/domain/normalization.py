@@ -30,7 +30,7 @@ VENUE_VOLUME = Table(
     name="venue_volume",
     stage=Stage.NORMALIZED,
     grain=("week_ending", "tier", "symbol", "mpid"),
-    description="Shares and trades of one venue in one stock in one week: the clean rows that every measure starts from.",
+    description="Shares and trades of one venue in one stock in one week: clean rows that every measure starts from.",
     columns=(
         WEEK_ENDING,
         TIER,
@@ -61,7 +61,7 @@ def normalization(feed: Feed) -> Normalization:
         version="1.0",
         inputs=("raw",),
         sql=_venue_volume_sql(feed),
-        invariants=INVARIANTS,
+        invariants=(*INVARIANTS, *(_rule_holds(rule) for rule in (*feed.rules, EXACT_DUPLICATE))),
         assumptions=(
             "a row is what one venue reported for one stock and week; several such rows are parts of a whole",
         ),
@@ -70,14 +70,29 @@ def normalization(feed: Feed) -> Normalization:
     return Normalization(calculation, _rejects_sql(feed))
 
 
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _rule_case(feed: Feed) -> str:
-    arms = " ".join(f"WHEN {rule.predicate} THEN '{rule.code}'" for rule in feed.rules)
-    return f"CASE {arms} END"
+    arms = " ".join(f"WHEN {rule.predicate} THEN {_literal(rule.code)}" for rule in feed.rules)
+    return f"CASE WHEN false THEN NULL {arms} END"  # the first arm is for a feed without rules
+
+
+def _rule_holds(rule: RowRule) -> Invariant:
+    """What a row rule sets aside as a finding of the rule's own severity: CRITICAL keeps the partition out."""
+    sql = f"""
+        SELECT week_ending, tier, count(*) AS observed, 0 AS expected
+        FROM rejects WHERE reason_code = {_literal(rule.code)} GROUP BY ALL"""
+    return Invariant(
+        rule.code.lower(), f"No row is set aside for: {rule.description}.", sql, rule.severity, rule.category
+    )
 
 
 def _removing(feed: Feed) -> str:
-    predicates = [f"coalesce({rule.predicate}, false)" for rule in feed.rules if rule.scope == "ROW"]
-    return " OR ".join(predicates)
+    """Whether the first rule that matches removes the row: what is recorded is also what is done."""
+    arms = " ".join(f"WHEN {rule.predicate} THEN {str(rule.scope == 'ROW').lower()}" for rule in feed.rules)
+    return f"CASE WHEN false THEN NULL {arms} ELSE false END"
 
 
 # Only keys that occur more than once are looked at again; in an ordinary week there are none (0 of 15,175 real rows).
@@ -121,8 +136,8 @@ GROUP BY week_ending, tier, symbol, mpid
 
 def _rejects_sql(feed: Feed) -> str:
     meaning = {rule.code: rule for rule in (*feed.rules, EXACT_DUPLICATE)}
-    details = " ".join(f"WHEN '{code}' THEN '{rule.description}'" for code, rule in meaning.items())
-    scopes = " ".join(f"WHEN '{code}' THEN '{rule.scope}'" for code, rule in meaning.items())
+    details = " ".join(f"WHEN {_literal(code)} THEN {_literal(rule.description)}" for code, rule in meaning.items())
+    scopes = " ".join(f"WHEN {_literal(code)} THEN {_literal(rule.scope)}" for code, rule in meaning.items())
     text = (
         "concat_ws('|', symbol, coalesce(issue_name, ''), coalesce(venue_name, ''), mpid, total_shares, total_trades)"
     )
@@ -165,7 +180,8 @@ INVARIANTS = (
     Invariant(
         "one_row_per_venue_and_symbol",
         "rows of one (symbol, mpid) are rare: a mid-week tape move or a reassigned ticker; they are summed",
-        "SELECT week_ending, tier, count(*) AS observed, 0 AS expected FROM venue_volume WHERE row_count > 1 GROUP BY ALL",
+        "SELECT week_ending, tier, count(*) AS observed, 0 AS expected FROM venue_volume WHERE row_count > 1 "
+        "GROUP BY ALL",
         Severity.WARN,
     ),
 )

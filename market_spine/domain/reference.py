@@ -1,7 +1,8 @@
-"""Reference data that feeds share: the exchange's trading calendar, one partition a week. Its contract; the sessions are `sessions`.
+"""Reference data that feeds share: the exchange's trading calendar, one partition a week.
 
+What belongs here: the contract of the table. What does not: the sessions (`sessions`) and their captures (`assets`).
 Source: exchange-calendars (XNYS), whose sessions follow https://www.nyse.com/markets/hours-calendars. FINRA's OTC
-reporting facilities keep the same sessions; a known exception is corrected by a new capture of the week, never in place.
+reporting facilities keep the same sessions; a known exception is corrected by a new capture, never in place.
 """
 
 from __future__ import annotations

@@ -55,6 +55,8 @@ class NewCapture:
     inputs: tuple[str, ...]
     inputs_hash: str
     landing_id: str | None = None
+    # The capture id that was current when this one was decided on ('' for none); None leaves it unchecked.
+    follows: str | None = None
     policy: RevisionPolicy = RevisionPolicy.VERSIONED
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -100,9 +102,9 @@ def commit(control: Control, home: Home, batch: Batch) -> Committed:
         seq = 1 + (connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0)
         rows = _rows(batch, decision, batch_id, seq, _new_rejects(connection, batch))
         entry = journal.Entry(seq, batch_id, rows, decision.superseded, decision.overwritten)
-        journal.write(home.journal, entry)
         apply(connection, entry)
         stored = by_ids(connection, [row["capture_id"] for row in decision.rows])
+        journal.write(home.journal, entry)  # last, so that a row which the tables refuse is never in the journal
     return Committed(batch_id, tuple(stored.values()), tuple(decision.already_there))
 
 
@@ -130,6 +132,7 @@ def _decide(connection: sa.Connection, batch: Batch, batch_id: str) -> _Decision
     inputs = by_ids(connection, {capture_id for new in batch.captures for capture_id in new.inputs})
     for new in batch.captures:
         current, last_revision = places.get(new.place, (None, 0))
+        _check_predecessor(new, current)
         if (same := existing.get(new.capture_id)) is not None:
             _check_same(new, same)
             decision.already_there.append(new)
@@ -148,6 +151,16 @@ def _decide(connection: sa.Connection, batch: Batch, batch_id: str) -> _Decision
         revision = current.revision if overwrites and current else last_revision + 1
         decision.rows.append(_manifest_row(new, batch, batch_id, revision, becomes_current))
     return decision
+
+
+def _check_predecessor(new: NewCapture, current: Capture | None) -> None:
+    """What was decided against a capture that is no longer current (same content, merge, skip) is decided again."""
+    held = current.capture_id if current else ""
+    if new.follows is not None and new.follows != held:
+        raise CaptureConflict(
+            f"{new.table_name} {new.key}: {held} became current meanwhile, by another process",
+            "repeat the command; it compares with the new state",
+        )
 
 
 def _check_same(new: NewCapture, same: Capture) -> None:

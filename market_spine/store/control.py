@@ -21,6 +21,8 @@ from sqlalchemy import event
 from market_spine.domain.errors import MigrationError, StoreError
 
 BUSY_SECONDS = 60  # how long a writer waits for another one; a control transaction takes about 1 ms
+SET_URL = "set MARKET_SPINE_CONTROL_URL to postgresql://user@host/database, or unset it"
+DAMAGE = ("malformed", "file is not a database")  # SQLITE_CORRUPT and SQLITE_NOTADB, as sqlite3 words them
 ADVISORY_LOCK = 0x5350494E45  # "SPINE"
 
 
@@ -43,19 +45,27 @@ class Control:
     url: str
 
     def __repr__(self) -> str:
-        return f"Control({sa.make_url(self.url).render_as_string(hide_password=True)})"
+        return f"Control({self._shown})"
+
+    @property
+    def _shown(self) -> str:
+        """The URL without any password; libpq also takes one as a parameter."""
+        url = _parsed(self.url)
+        open_query = {name: value for name, value in url.query.items() if "pass" not in name}
+        return url.set(query=open_query).render_as_string(hide_password=True)
 
     @cached_property
     def engine(self) -> sa.Engine:
-        url = sa.make_url(self.url)
+        url = _parsed(self.url)
         if url.get_backend_name() == "postgresql":
             return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-        if url.get_backend_name() != "sqlite" or not url.database:
-            raise StoreError(
-                f"control database {url.render_as_string(hide_password=True)} is neither a SQLite file nor PostgreSQL",
-                "set MARKET_SPINE_CONTROL_URL to postgresql://user@host/database, or unset it",
-            )
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+            raise StoreError(f"control database {self._shown} is neither a SQLite file nor PostgreSQL", SET_URL)
+        try:
+            Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"control database {self._shown}: {error}", "make its folder writable") from error
+        url = url.set(drivername="sqlite")
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
         event.listen(engine, "connect", _tune_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -78,6 +88,10 @@ class Control:
         """One transaction at a time per store: writers queue, and each sees what the one before it committed."""
         with self._open() as connection, connection.begin():
             if self.is_postgres:
+                # Every statement after the lock must see what was committed while we waited for it, whatever isolation
+                # the server's own default is; and like SQLite's, a wait ends.
+                connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"))
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'"))
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
             yield connection
 
@@ -86,16 +100,16 @@ class Control:
         try:
             with self.engine.connect() as connection:
                 yield connection
-        except sa.exc.OperationalError as error:
-            shown = sa.make_url(self.url).render_as_string(hide_password=True)
+        except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:  # a missing table is the one or the other
             raise StoreError(
-                f"control database {shown}: {_first_line(error.orig)}",
+                f"control database {self._shown}: {_first_line(error.orig)}",
                 "check that the database is up and the folder writable, then repeat the command",
             ) from error
         except sa.exc.DatabaseError as error:
-            if isinstance(error.orig, sqlite3.DatabaseError) and "malformed" in str(error.orig):
+            if isinstance(error.orig, sqlite3.DatabaseError) and any(word in str(error.orig) for word in DAMAGE):
                 raise StoreError(
-                    f"control database {self.url} is damaged: {error.orig}", "spine rebuild  (restores it from landing)"
+                    f"control database {self._shown} is damaged: {error.orig}",
+                    "spine rebuild  (restores it from landing)",
                 ) from error
             raise
 
@@ -107,7 +121,8 @@ class Control:
         with self.write() as connection:
             applied = _read_applied(connection)
             _refuse_foreign_history(applied, known)
-            return _upgrade(connection, [entry for entry in known if entry not in applied])
+            pending = [entry for entry in known if entry not in applied]
+            return _upgrade(connection, pending) if pending else []  # none: another process was first
 
     def _applied(self) -> list[tuple[str, str]]:
         with self.read() as connection:
@@ -116,6 +131,13 @@ class Control:
     def dispose(self) -> None:
         """Close pooled connections."""
         self.engine.dispose()
+
+
+def _parsed(url: str) -> sa.URL:
+    try:
+        return sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):  # their messages quote parts of the URL, perhaps of its password
+        raise StoreError("the URL of the control database cannot be read", SET_URL) from None
 
 
 def _first_line(error: BaseException | None) -> str:

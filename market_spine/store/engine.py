@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import duckdb
 
 MEMORY_LIMIT = "2GB"  # a chunk of 2M rows needs about 1 GB; the rest of the process stays below 4 GiB in all
 
 
-def config(threads: int | None = None, memory_limit: str = MEMORY_LIMIT) -> dict[str, str | int]:
+def config(threads: int | None = None, memory_limit: str = MEMORY_LIMIT) -> dict[str, Any]:
     """Connection settings, also given to dagster-duckdb's resource."""
     return {
         "threads": threads or os.cpu_count() or 1,

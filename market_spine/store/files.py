@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from market_spine.domain.captures import STAMP
-from market_spine.domain.contracts import Table
+from market_spine.domain.contracts import Column, Table
 from market_spine.domain.errors import StoreError
 from market_spine.domain.keys import WeekKey
 from market_spine.store.engine import identifier, literal
@@ -59,14 +59,31 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Create ``folder`` and what is missing above it, durably: a synced file in a lost folder would be lost too."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        fsync_folder(one.parent)
+
+
 def canonical_row(table: Table, leave_out: frozenset[str] = frozenset()) -> str:
-    """SQL for a row's canonical text: columns in declared order, NULL as \\N, separated by |."""
-    texts = [
-        f"coalesce(CAST({identifier(column.name)} AS VARCHAR), '\\N')"
-        for column in table.columns
-        if column.name not in leave_out
-    ]
+    """SQL for a row's canonical text: columns in declared order, NULL as \\N, separated by |.
+
+    Inside texts a backslash is doubled and a | becomes \\p, so that no two different rows have one text. The
+    partition's own columns are the same in every row and stand in the capture's id: leaving them out saves a quarter.
+    """
+    own = {"week_ending", "tier"} if table.by_tier else {"week_ending"}
+    named = [column for column in table.columns if column.name not in leave_out | own]
+    texts = [f"coalesce({_text_of(column)}, '\\N')" for column in named]
     return f"concat_ws('|', {', '.join(texts)})"
+
+
+def _text_of(column: Column) -> str:
+    name = identifier(column.name)
+    if column.type != "VARCHAR":
+        return f"CAST({name} AS VARCHAR)"
+    return f"replace(replace({name}, '\\', '\\\\'), '|', '\\p')"
 
 
 def contents(connection: DuckDBPyConnection, relation: str, row: str, by_tier: bool = True) -> dict[WeekKey, Content]:
@@ -112,22 +129,25 @@ def write_files(
 def _write_one(
     cursor: DuckDBPyConnection, relation: str, table: Table, key: WeekKey, path: Path, capture_id: str
 ) -> Written:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    import duckdb
+
     temporary = path.with_suffix(".tmp")
     columns = ", ".join(identifier(column.name) for column in table.columns)
     where = f"week_ending = DATE '{key.week_ending}'" + (f" AND tier = '{key.tier}'" if table.by_tier else "")
     order = ", ".join(identifier(name) for name in table.grain)
     try:
+        make_folder(path.parent)
         cursor.execute(
-            f"COPY (SELECT {columns}, {literal(capture_id)} AS capture_id FROM {relation} WHERE {where} ORDER BY {order})"
-            f" TO {literal(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
+            f"COPY (SELECT {columns}, {literal(capture_id)} AS capture_id FROM {relation} WHERE {where}"
+            f" ORDER BY {order}) TO {literal(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
         )
         sha256, size = _sync_and_hash(temporary)
         temporary.rename(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+        fsync_folder(path.parent)
+    except (OSError, duckdb.IOException) as error:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error}", "free space or mend the folder, then repeat") from error
-    fsync_folder(path.parent)
     return Written(path, sha256, size)
 
 

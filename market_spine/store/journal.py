@@ -1,8 +1,9 @@
 """The journal: one file per control transaction, holding exactly the rows that it inserted and the flags it moved.
 
 It lies in landing beside the bytes, so that landing alone can rebuild every capture and every control row. An entry is
-written while the write lock is held and before the commit; a crash between the two leaves one entry whose number the
-next transaction takes again, and which is removed then. So the journal equals the committed history.
+written while the write lock is held, after the rows were accepted and right before the commit; a crash between the two
+leaves one entry whose number the next transaction takes again, and which is removed then. So the journal equals the
+committed history.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
+from sqlalchemy import Table
 
 from market_spine.domain.errors import StoreError
-from market_spine.store.files import fsync_folder
-from market_spine.store.schema import MOMENT, Moment, Table
+from market_spine.store.files import fsync_folder, make_folder
+from market_spine.store.schema import Moment, moment_text
 
 PER_FOLDER = 1000
 
@@ -37,18 +39,18 @@ class Entry:
 
 def _text(value: Any) -> str:
     if isinstance(value, datetime):
-        return value.strftime(MOMENT)
+        return moment_text(value)
     if isinstance(value, date):
         return value.isoformat()
     raise TypeError(f"{type(value)} has no journal form")
 
 
 def write(folder: Path, entry: Entry) -> Path:
-    """Write ``entry`` durably; entries of the same number are left-overs of a transaction that never committed."""
-    place = folder / f"{entry.seq // PER_FOLDER:06d}"
-    place.mkdir(parents=True, exist_ok=True)
-    for left_over in place.glob(f"{entry.seq:010d}-*"):
-        left_over.unlink()
+    """Write ``entry`` durably; an entry of the same number is the left-over of a transaction that never committed.
+
+    StoreError where the journal goes on after that number: then it is the history of another (lost) control database.
+    """
+    _refuse_longer_history(folder, entry.seq)
     payload = {
         "seq": entry.seq,
         "batch_id": entry.batch_id,
@@ -56,16 +58,41 @@ def write(folder: Path, entry: Entry) -> Path:
         "superseded": entry.superseded,
         "overwritten": entry.overwritten,
     }
-    data = zstandard.compress(json.dumps(payload, default=_text, sort_keys=True).encode())
-    path = place / f"{entry.seq:010d}-{entry.batch_id}.json.zst"
+    text = json.dumps(payload, default=_text, sort_keys=True)
+    data = zstandard.ZstdCompressor(write_checksum=True).compress(text.encode())
+    path = _place(folder, entry.seq) / f"{entry.seq:010d}-{entry.batch_id}.json.zst"
+    try:
+        _write_aside(path, data, entry.seq)
+    except OSError as error:
+        if path.parent.is_dir():
+            path.with_suffix(".tmp").unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error}", "free space or mend the folder, then repeat") from error
+    return path
+
+
+def _place(folder: Path, seq: int) -> Path:
+    return folder / f"{seq // PER_FOLDER:06d}"
+
+
+def _refuse_longer_history(folder: Path, seq: int) -> None:
+    for later in _place(folder, seq + 1).glob(f"{seq + 1:010d}-*.json.zst"):
+        raise StoreError(
+            f"the control database is at transaction {seq}, the journal already has {later.name}",
+            "point MARKET_SPINE_CONTROL_URL at the database that this home belongs to, or restore it: spine rebuild",
+        )
+
+
+def _write_aside(path: Path, data: bytes, seq: int) -> None:
+    make_folder(path.parent)
+    for left_over in path.parent.glob(f"{seq:010d}-*"):
+        left_over.unlink()
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.rename(path)
-    fsync_folder(place)
-    return path
+    fsync_folder(path.parent)
 
 
 def read(folder: Path, tables: tuple[Table, ...]) -> Iterator[Entry]:

@@ -76,6 +76,8 @@ class Question:
             raise QueryError(
                 f"view {self.view} with as-of {self.as_of}", "give --as-of a date, and no other view with it"
             )
+        if self.as_of is not None and self.as_of.tzinfo is None:
+            raise QueryError(f"as-of {self.as_of} has no time zone", f"write --as-of {self.as_of.isoformat()}Z")
 
 
 def captures(connection: sa.Connection, question: Question) -> list[Capture]:

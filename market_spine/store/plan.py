@@ -1,4 +1,4 @@
-"""What a calculation still has to do: partitions whose inputs or version changed, those unchanged, those without input."""
+"""What a calculation still has to do: partitions that changed, those that did not, and those without input."""
 
 from __future__ import annotations
 

@@ -26,6 +26,9 @@ from market_spine.store.store import Store
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+# As on the command line: a day means its end in UTC, not its beginning in the reader's own time zone.
+AS_OF = """CAST(CAST(ts AS VARCHAR) || CASE length(CAST(ts AS VARCHAR)) WHEN 10 THEN ' 23:59:59.999999+00' ELSE '' END
+    AS TIMESTAMPTZ)"""
 MANIFEST_COLUMNS = ", ".join(f"m.{name}" for name in PROVENANCE[1:])
 
 
@@ -87,7 +90,7 @@ def create_relations(
         )
         first = f"QUALIFY row_number() OVER ({partition} ORDER BY revision) = 1"
         for macro, where in {
-            f"{name}_asof(ts)": f"SELECT capture_id {of} AND captured_at <= CAST(ts AS TIMESTAMPTZ) {newest}",
+            f"{name}_asof(ts)": f"SELECT capture_id {of} AND captured_at <= {AS_OF} {newest}",
             f"{name}_first_release()": f"SELECT capture_id {of} {first}",
             f"{name}_revisions()": f"SELECT capture_id {of}",
         }.items():
@@ -117,11 +120,15 @@ def publish(store: Store, tables: Mapping[str, Table], extras: Sequence[Extra]) 
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     engine = duckdb.connect(str(aside), config=config(store.threads, store.memory_limit))
     try:
-        fill(store, engine, tables, extras)
-    finally:
-        engine.close()
-    with aside.open("rb") as stream:
-        os.fsync(stream.fileno())
-    aside.rename(target)
+        try:
+            fill(store, engine, tables, extras)
+        finally:
+            engine.close()
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        aside.rename(target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
     fsync_folder(target.parent)
     return target

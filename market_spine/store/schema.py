@@ -31,6 +31,13 @@ from market_spine.domain.contracts import Category, Severity
 MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
+def moment_text(moment: datetime) -> str:
+    """``moment`` as it is stored; one without a zone is refused, since Python would take it for local time."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone")
+    return moment.astimezone(UTC).strftime(MOMENT)
+
+
 class Moment(TypeDecorator[datetime]):
     """An aware UTC datetime, stored as sortable text."""
 
@@ -38,7 +45,7 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        return None if value is None else value.astimezone(UTC).strftime(MOMENT)
+        return None if value is None else moment_text(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
         return None if value is None else datetime.strptime(value, MOMENT).replace(tzinfo=UTC)

@@ -1,0 +1,143 @@
+"""Looking after a store: `init`, `publish`, `verify`, `rebuild`, `gc`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from market_spine.cli.door import NOT_SATISFIED
+from market_spine.cli.output import Format, FormatOption, Listing, escaped, note, say, show
+from market_spine.domain.errors import SpineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from market_spine.store.verify import Difference
+
+database = typer.Typer(name="db", no_args_is_help=True, help="The control database.")
+
+
+@database.command("init")
+def db_init(ctx: typer.Context) -> None:
+    """The same as spine init.
+
+    Example: spine db init
+    """
+    init(ctx)
+
+
+def init(ctx: typer.Context) -> None:
+    """Create the store, bring its schema up to date, and put dagster.yaml in its place. May be repeated.
+
+    Example: spine init
+    """
+    from market_spine.cli.state import dagster_home, prepare_dagster, settings_of
+    from market_spine.settings import build_spine
+
+    store = build_spine(settings_of(ctx.obj)).store
+    applied = store.ensure()
+    folder = dagster_home(store)
+    is_new = prepare_dagster(folder)
+    say(f"[bold]home[/]        {escaped(str(store.home.root))}")
+    say(f"[bold]control[/]     {escaped(repr(store.control))}")
+    say(f"[bold]migrations[/]  {', '.join(applied) if applied else 'none to apply'}")
+    say(f"[bold]dagster[/]     {escaped(str(folder / 'dagster.yaml'))}{' (written)' if is_new else ''}")
+    say("\n[bold]next:[/]")
+    say("  spine demo                              the whole way, offline, in a home of its own")
+    say("  spine backfill --weeks-back 4           the last four weeks of MARKET_SPINE_SOURCE")
+    say(f"  DAGSTER_HOME={escaped(str(folder))} dagster dev")
+
+
+def publish(ctx: typer.Context) -> None:
+    """Build market_spine.duckdb anew: every table and view in one file, for people and BI tools.
+
+    Example: spine publish
+    """
+    from market_spine.assets.views import views_of
+    from market_spine.cli.state import feeds, open_store, settings_of
+    from market_spine.cli.tables import all_tables
+    from market_spine.store.publish import publish as build
+
+    store = open_store(settings_of(ctx.obj))
+    path = build(store, all_tables(), [extra for feed in feeds() for extra in views_of(feed)])
+    say(f"published {escaped(str(path))} ({path.stat().st_size:,} bytes)")
+
+
+def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
+    """Check every capture file and the journal against what is recorded. Exit code 1 where something differs.
+
+    Example: spine verify
+    """
+    from market_spine.cli.state import open_store, settings_of
+    from market_spine.store.verify import verify as check
+
+    found = check(open_store(settings_of(ctx.obj)))
+    _differences(found, form, "everything is there, whole and unaltered")
+
+
+def rebuild(
+    ctx: typer.Context,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only make everything again and compare; exchange nothing.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Make every capture and control row again from landing alone, compare, and exchange them if all agree.
+
+    Example: spine rebuild --plan
+    """
+    from market_spine.assets.rebuild import rebuild as replay
+    from market_spine.cli.state import feeds, settings_of
+    from market_spine.settings import build_spine
+
+    spine = build_spine(settings_of(ctx.obj))
+    if not spine.store.home.journal.is_dir():
+        raise SpineError(
+            f"there is no journal in {spine.store.home.root}", "name the store with --home, or begin with: spine init"
+        )
+    report = replay(spine, feeds(), swap=not plan)
+    if form is Format.TABLE:
+        say(f"{report.rebuilt:,} captures made again and compared, {report.kept:,} kept as they are")
+    did = "exchanged for the old ones" if report.swapped else "nothing exchanged"
+    _differences(report.differences, form, f"all of them agree; {did}")
+
+
+def _differences(found: Sequence[Difference], form: Format, agreed: str) -> None:
+    columns = ["kind", "name", "detail", "remedy"]
+    rows = [list(asdict(one).values()) for one in found]
+    listing = Listing(columns, rows, wrapped=frozenset({"name", "detail", "remedy"}), empty=agreed)
+    if form is Format.TABLE and found:
+        for one in found:
+            say(
+                f"[red]{one.kind}[/] {escaped(one.name)}\n  {escaped(one.detail)}\n  [bold]next:[/] {escaped(one.remedy)}"
+            )
+    else:
+        show(listing, form)
+    if found:
+        note(f"[red]{len(found):,} differences[/]")
+        raise typer.Exit(NOT_SATISFIED)
+
+
+def gc(
+    ctx: typer.Context,
+    grace: Annotated[float, typer.Option("--grace-hours", min=0, help="Younger files are left alone.")] = 24,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List, and remove nothing.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Sweep files that nothing refers to: left-overs of killed writers. What the manifest names is never touched.
+
+    Example: spine gc --dry-run
+    """
+    from market_spine.cli.state import open_store, settings_of
+    from market_spine.settings import clock
+    from market_spine.store.gc import collect
+
+    store = open_store(settings_of(ctx.obj))
+    found = collect(store, clock(), timedelta(hours=grace), dry_run)
+    rows = [[str(path.relative_to(store.home.root))] for path in found.files]
+    show(Listing(["file"], rows, wrapped=frozenset({"file"}), empty="nothing to sweep"), form)
+    if rows and form is Format.TABLE:
+        say(f"{len(rows):,} files, {found.size:,} bytes {'would be ' if dry_run else ''}removed")

@@ -1,0 +1,126 @@
+"""`spine demo`: six synthetic weeks of three tiers through the whole platform, offline, at four moments of a fixed past.
+
+What belongs here: the acts. What does not: what is told afterwards, all of it asked of the store (`demo_story`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from market_spine.cli.output import escaped, note, say
+from market_spine.cli.request import Params, Request
+from market_spine.cli.state import State
+from market_spine.domain.errors import StoreError
+from market_spine.domain.keys import WeekKey
+from market_spine.domain.tiers import Tier
+from market_spine.domain.weeks import weeks_between
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+    from market_spine.assets.spine import Spine
+
+WEEKS = weeks_between(date(2025, 10, 10), date(2025, 11, 14))
+LATE = WeekKey(WEEKS[-1], Tier.NMS_TIER_2)
+MALFORMED = WeekKey(date(2025, 10, 31), Tier.OTC)
+RESTATED = WeekKey(date(2025, 11, 7), Tier.OTC)
+# A revision shows 10 days after the first publication (2025-12-08), so between the second and the last moment.
+SOURCE = (
+    f"seed=7,scale=0.05,revision_hours=240,fault=late-tier:{LATE}:30,fault=malformed-lines:{MALFORMED}:1,"
+    f"fault=restatement:{RESTATED}:3"
+)
+MARK = ".spine-demo"  # only a folder with this file is ever wiped
+
+
+@dataclass(frozen=True)
+class Act:
+    """One visit: when, what for, and what is told of it."""
+
+    moment: datetime
+    keys: tuple[WeekKey, ...]
+    told: str
+
+
+ACTS = (
+    Act(
+        datetime(2025, 12, 15, 15, tzinfo=UTC),
+        tuple(WeekKey(week, tier) for week in WEEKS for tier in Tier),
+        "six weeks of three tiers are loaded; one tier of the newest week is late",
+    ),
+    Act(datetime(2025, 12, 17, 15, tzinfo=UTC), (LATE,), "the late tier has arrived"),
+    Act(
+        datetime(2025, 12, 19, 15, tzinfo=UTC),
+        (RESTATED, WeekKey(WEEKS[-1], Tier.OTC)),
+        "FINRA has restated a week: its windows are calculated again too",
+    ),
+)
+
+
+def demo(
+    ctx: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on with what an earlier demo left.")] = False,
+) -> None:
+    """Show the whole way of synthetic weeks through the platform, offline, in a home of its own (--home to choose).
+
+    Example: spine demo
+
+    Example: spine --home .market_spine/demo demo
+    """
+    from market_spine.cli import demo_story
+    from market_spine.cli.state import open_instance, settings_of
+    from market_spine.settings import build_spine
+    from market_spine.sources.synthetic import SyntheticSource
+
+    state: State = ctx.obj
+    settings = settings_of(state, f"synthetic:{SOURCE}")
+    if state.home is None:
+        settings = settings.model_copy(update={"home": settings.home / "demo"})
+    settings = settings.model_copy(update={"control_url": type(settings.control_url)("")})
+    home = settings.home.absolute()
+    _prepare(home, keep)
+    say(
+        f"[bold]Market Spine[/], with {len(WEEKS)} synthetic weeks of {len(Tier)} tiers\n[dim]{escaped(str(home))}[/]\n"
+    )
+    spine = build_spine(settings, source=SyntheticSource.from_spec(SOURCE))
+    with open_instance(spine.store) as instance:
+        for act in ACTS:
+            _play(spine, act, instance, state)
+    demo_story.tell(spine.store, home)
+
+
+def _prepare(home: Path, keep: bool) -> None:
+    """An empty folder. One that is not a demo's is never touched."""
+    mark = home / MARK
+    if home.exists() and any(home.iterdir()) and not mark.exists():
+        raise StoreError(f"{home} is not empty, and no demo's home", "name another folder: spine demo --home FOLDER")
+    if home.exists() and not keep:
+        shutil.rmtree(home)
+    home.mkdir(parents=True, exist_ok=True)
+    mark.write_text("made by spine demo, and wiped by the next one\n", encoding="utf-8")
+
+
+def _play(spine: Spine, act: Act, instance: DagsterInstance, state: State) -> None:
+    from market_spine.automation.pipelines import find
+    from market_spine.cli.progress import Watch, expected_steps
+    from market_spine.cli.state import feeds
+    from market_spine.cli.work import carry_out, partitions_of
+
+    feed, pipeline = find(feeds(), "otc.weekly_refresh")
+    request = Request(feed, "demo", pipeline.tables, act.keys, params=Params())
+    steps = expected_steps(partitions_of(request, act.keys), len(act.keys))
+    with Watch(steps, quiet=True) as watch:
+        there = replace(spine, clock=lambda: act.moment, progress=watch.step)
+        found, counted = carry_out(there, request, sorted(act.keys), instance, state.log_level)
+    captured, unchanged = sum(one.captured for one in counted), sum(one.unchanged for one in counted)
+    say(f"[bold]{act.moment:%a %Y-%m-%d}[/]  {act.told}")
+    say(
+        f"[dim]                {captured:,} captures made, {unchanged:,} unchanged, in {len(found.run_ids)} Dagster runs[/]"
+    )
+    for failure in found.failures:
+        note(f"[red]{escaped(failure)}[/]")

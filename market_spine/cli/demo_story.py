@@ -1,0 +1,126 @@
+"""What the demo tells at its end. Every number is asked of the store; nothing is written down beforehand.
+
+What belongs here: the named queries of the story and its words. What does not: making it happen (`demo`).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from market_spine.cli.output import Listing, cell, escaped, say, show
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from market_spine.store.store import Store
+
+LOADED = """
+    SELECT tier, count(DISTINCT week_ending) AS weeks, count(*) AS rows, sum(total_shares) AS shares,
+           sum(total_trades) AS trades, count(DISTINCT symbol) AS symbols, count(DISTINCT mpid) AS venues
+    FROM otc_raw GROUP BY tier ORDER BY tier
+"""
+# The symbol whose volume the restatement moved most, before and after.
+RESTATED = """
+    SELECT b.week_ending, b.tier, symbol, b.total_volume AS before, a.total_volume AS after,
+           b.captured_at AS known, a.captured_at AS restated
+    FROM (FROM otc_symbol_summary_revisions() WHERE revision = 1) b
+    JOIN (FROM otc_symbol_summary_revisions() WHERE revision = 2) a USING (week_ending, tier, symbol)
+    WHERE b.total_volume <> a.total_volume
+    ORDER BY abs(a.total_volume - b.total_volume) DESC, symbol LIMIT 1
+"""
+GONE = """
+    SELECT DISTINCT symbol FROM otc_symbol_summary_first_release() b
+    ANTI JOIN otc_symbol_summary a USING (week_ending, tier, symbol) ORDER BY symbol
+"""
+REJECTS = """
+    SELECT week_ending, tier, line_no AS line, reason_code AS reason, raw_text AS "raw text"
+    FROM core_rejects ORDER BY week_ending, tier, line_no
+"""
+LATE = """
+    SELECT q.week_ending, q.tier, q.severity, q.actual, q.checked_at, m.captured_at
+    FROM core_quality q LEFT JOIN core_manifest m
+      ON m.table_name = q.table_name AND m.week_ending = q.week_ending AND m.tier = q.tier AND m.is_current = 1
+    WHERE q.check_name = 'delivered' AND q.status = 'failed' ORDER BY q.checked_at LIMIT 1
+"""
+SPLIT = """
+    SELECT revision, captured_at, min(is_complete) AS is_complete, count(*) AS tiers
+    FROM otc_tier_split_revisions() WHERE week_ending = ? GROUP BY ALL ORDER BY revision
+"""
+
+
+def tell(store: Store, home: Path) -> None:
+    """The story, from the store alone."""
+    from market_spine.cli.query import fill
+
+    with store.engine() as engine:
+        fill(store, engine)
+        say("")
+        _listing(engine, LOADED, "What was loaded")
+        restated = _as_of(engine)
+        _listing(engine, REJECTS, "What was set aside, and why")
+        _late(engine)
+    _next(home, restated)
+
+
+def _rows(engine: DuckDBPyConnection, sql: str, *values: object) -> tuple[list[str], list[tuple[Any, ...]]]:
+    cursor = engine.execute(sql, list(values))
+    return [column[0] for column in cursor.description or ()], cursor.fetchall()
+
+
+def _listing(engine: DuckDBPyConnection, sql: str, title: str) -> None:
+    columns, rows = _rows(engine, sql)
+    show(Listing(columns, rows, title, wrapped=frozenset({"raw text"})))
+    say("")
+
+
+def _as_of(engine: DuckDBPyConnection) -> dict[str, Any]:
+    columns, rows = _rows(engine, RESTATED)
+    found = dict(zip(columns, rows[0], strict=True))
+    gone = [row[0] for row in _rows(engine, GONE)[1]]
+    week, symbol = found["week_ending"], found["symbol"]
+    say("[bold]One question, two answers[/]")
+    say(f"How many shares of {symbol} ({found['tier']}) changed hands in the week that ended on {week}?")
+    say(f"  as known on {found['known']:%Y-%m-%d}   {cell(found['before']):>16}")
+    say(f"  as known on {found['restated']:%Y-%m-%d}   {cell(found['after']):>16}")
+    if gone:
+        say(f"The restatement also removed {', '.join(gone)}: as of then it is there, today it is not.")
+    say("")
+    return found
+
+
+def _late(engine: DuckDBPyConnection) -> None:
+    columns, rows = _rows(engine, LATE)
+    found = dict(zip(columns, rows[0], strict=True))
+    say("[bold]Which tier was late, and how it showed[/]")
+    say(f"{found['tier']} of {found['week_ending']}: {found['severity']} on {cell(found['checked_at'])}")
+    say(f"  {escaped(found['actual'])}")
+    say(f"  captured at last on {cell(found['captured_at'])}")
+    _, split = _rows(engine, SPLIT, found["week_ending"])
+    for revision, captured_at, is_complete, tiers in split:
+        word = "complete" if is_complete else "flagged incomplete"
+        say(f"  tier split, revision {revision} ({captured_at:%Y-%m-%d}): {tiers} tiers, {word}")
+    say("")
+
+
+def next_commands(home: Path, restated: dict[str, Any]) -> list[str]:
+    """Three commands that work on the demo's home."""
+    near = Path(os.path.relpath(home))
+    spine = f"spine --home {shlex.quote(str(home if near.parts[:1] == ('..',) else near))}"
+    where = f"--week-ending {restated['week_ending']} --tier {restated['tier']}"
+    known = f"{restated['known']:%Y-%m-%d}"
+    return [
+        f"{spine} captures diff otc_raw {where}",
+        f"{spine} query symbol_summary {where} --symbol {restated['symbol']} --as-of {known}",
+        f"{spine} sql \"FROM otc_top_venues('{restated['week_ending']}', 'NMS_TIER_1', n := 5)\"",
+    ]
+
+
+def _next(home: Path, restated: dict[str, Any]) -> None:
+    from market_spine.cli.output import out
+
+    say("[bold]Try next[/]")
+    for command in next_commands(home, restated):
+        out().print(f"  {escaped(command)}", soft_wrap=True)

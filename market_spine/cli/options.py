@@ -1,0 +1,38 @@
+"""Options that several commands share, so that one word means one thing."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from market_spine.domain.tiers import Tier
+from market_spine.domain.tiers import tier as parse_tier
+from market_spine.domain.weeks import week_ending
+
+WeekOption = Annotated[
+    str | None,
+    typer.Option("--week-ending", "-w", metavar="FRIDAY", help="Week, named by the Friday that ends it (YYYY-MM-DD)."),
+]
+TierOption = Annotated[
+    list[str] | None,
+    typer.Option("--tier", "-t", metavar="TIER", help="NMS_TIER_1, NMS_TIER_2 or OTC; may be repeated."),
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source", metavar="SOURCE", help="synthetic[:OPTIONS], file:PATH or finra-api; else MARKET_SPINE_SOURCE."
+    ),
+]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows to show at most.")]
+
+
+def week_of(text: str | None) -> date | None:
+    """The week that an option names."""
+    return week_ending(text) if text else None
+
+
+def tiers_of(texts: list[str] | None) -> tuple[Tier, ...]:
+    """The tiers that an option names, each once."""
+    return tuple(dict.fromkeys(parse_tier(text) for text in texts or ()))

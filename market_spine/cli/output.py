@@ -1,0 +1,247 @@
+"""What commands print: listings as table, JSON or CSV, and notes. Results go to stdout, everything else to stderr.
+
+What belongs here: how values look and what fits the width. What does not: which values are shown.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+GAP = 2  # spaces between columns
+MIN_WRAPPED = 24  # a text column that wraps is never narrower
+Row = Sequence[Any]
+
+
+class Format(StrEnum):
+    """How a listing is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="table for people, json or csv for programs.")]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows to show. ``wrapped`` columns may break over lines, ``extra`` ones are in JSON and CSV only."""
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    title: str = ""
+    wrapped: frozenset[str] = field(default_factory=frozenset)
+    extra: frozenset[str] = field(default_factory=frozenset)
+    empty: str = "nothing"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def out() -> Console:
+    """Results. Colours on a terminal only, and never with NO_COLOR."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def errors() -> Console:
+    """Failures, notes and progress."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """A line of the result, with rich markup."""
+    out().print(text)
+
+
+def note(text: str) -> None:
+    """A remark on stderr, so that it is in no pipe."""
+    errors().print(text)
+
+
+def show(listing: Listing, form: Format = Format.TABLE) -> None:
+    """Print ``listing`` in ``form``."""
+    if form is Format.JSON:
+        rows = [dict(zip(listing.columns, map(_json, row), strict=True)) for row in listing.rows]
+        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    elif form is Format.CSV:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(listing.columns)
+        writer.writerows([_csv(value) for value in row] for row in listing.rows)
+    else:
+        show_table(listing)
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime):
+        return _moment(value, "T")
+    if isinstance(value, date):
+        return value.isoformat()
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return [_json(one) for one in value] if isinstance(value, list | tuple) else str(value)
+
+
+def _csv(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return _moment(value, "T")
+    if isinstance(value, Decimal):
+        return _plain(value)
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _plain(value: Decimal) -> str:
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _moment(value: datetime, joint: str) -> str:
+    utc = value.astimezone(UTC) if value.tzinfo else value
+    form = f"%Y-%m-%d{joint}%H:%M:%S" + (".%f" if joint == "T" and utc.microsecond else "")
+    return utc.strftime(form) + "Z"
+
+
+def cell(value: Any) -> str:
+    """A value as people read it: thousands separated, whole seconds UTC, absent as a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return _moment(value, " ")
+    if isinstance(value, Decimal):
+        whole, point, fraction = _plain(value).partition(".")
+        sign = "-" if whole.startswith("-") else ""
+        return f"{sign}{int(whole.lstrip('-') or 0):,}{point}{fraction}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return _float(value)
+    return str(value)
+
+
+def _float(value: float) -> str:
+    if value and abs(value) < 0.001:
+        return f"{value:.2e}"
+    return f"{value:,.4f}" if abs(value) < 1000 else f"{value:,.2f}"
+
+
+def show_table(listing: Listing) -> None:
+    """A table that fits the width: columns that are equal in every row move below it, then the last ones give way."""
+    console = out()
+    if listing.title:
+        console.print(f"[bold]{_escaped(listing.title)}[/]")
+    if not listing.rows:
+        console.print(f"[dim]{_escaped(listing.empty)}[/]")
+        return
+    shown = [place for place, name in enumerate(listing.columns) if name not in listing.extra]
+    cells = {place: [cell(row[place]) for row in listing.rows] for place in shown}
+    kept, constant, hidden = _fit(listing, cells, console.width)
+    console.print(_table(listing, {place: cells[place] for place in kept}, console.width))
+    if constant:
+        told = ", ".join(f"{listing.columns[place]} {cells[place][0]}" for place in constant)
+        console.print(f"[dim]every row: {_escaped(told)}[/]")
+    if hidden:
+        names = ", ".join(listing.columns[place] for place in hidden)
+        console.print(f"[dim]not shown at this width: {_escaped(names)} (--format csv has all)[/]")
+
+
+def _fit(listing: Listing, cells: dict[int, list[str]], width: int) -> tuple[list[int], list[int], list[int]]:
+    """Which columns are kept, which are told below the table, and which do not fit."""
+    kept = list(cells)
+    constant: list[int] = []
+    while kept and _needed(listing, cells, kept) > width:
+        same = [place for place in kept if len(cells[place]) > 1 and len(set(cells[place])) == 1]
+        if not same or len(kept) <= 2:
+            break
+        kept.remove(same[0])
+        constant.append(same[0])
+    hidden: list[int] = []
+    while len(kept) > 1 and _needed(listing, cells, kept) > width:
+        hidden.insert(0, kept.pop())
+    return kept, constant, hidden
+
+
+def _needed(listing: Listing, cells: dict[int, list[str]], places: list[int]) -> int:
+    from rich.cells import cell_len
+
+    total = GAP * (len(places) - 1)
+    for place in places:
+        name = listing.columns[place]
+        widest = max(map(cell_len, [_header(listing, place), *cells[place]]))
+        total += min(widest, MIN_WRAPPED) if name in listing.wrapped else widest
+    return total
+
+
+def _header(listing: Listing, place: int) -> str:
+    name = listing.columns[place]
+    return listing.headers.get(name, name)
+
+
+def _table(listing: Listing, cells: dict[int, list[str]], width: int) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold")
+    for place in cells:
+        name = listing.columns[place]
+        is_number = all(_is_number(row[place]) for row in listing.rows)
+        table.add_column(
+            Text(_header(listing, place)),
+            justify="right" if is_number else "left",
+            no_wrap=name not in listing.wrapped,
+            overflow="fold" if name in listing.wrapped else "ellipsis",
+        )
+    for texts in zip(*cells.values(), strict=True):
+        table.add_row(*(Text(text, style=STYLES.get(text, "")) for text in texts))
+    return table
+
+
+STYLES = {
+    "-": "dim",
+    "current": "green",
+    "captured": "green",
+    "inserted": "green",
+    "updated": "cyan",
+    "blocked": "red",
+    "added": "green",
+    "removed": "red",
+    "changed": "yellow",
+    "skipped": "dim",
+    "CRITICAL": "bold red",
+    "ERROR": "red",
+    "WARN": "yellow",
+}
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float | Decimal) and not isinstance(value, bool))
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def escaped(text: str) -> str:
+    """``text`` for a line with rich markup: brackets in data stay brackets."""
+    return _escaped(text)

@@ -1,0 +1,98 @@
+"""The named queries of the commands, over the control tables (`state.control_tables`).
+
+What belongs here: SQL that only shows what is recorded. What does not: SQL that decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from duckdb import DuckDBPyConnection
+
+Rows = list[tuple[Any, ...]]
+
+# Eight digits that stand for a capture id on the screen and on the command line.
+SHORT = "left(sha256({}), 8)"
+
+CAPTURES = f"""
+    SELECT {SHORT.format("capture_id")} AS id, table_name AS "table", week_ending, tier, revision,
+           CASE WHEN is_current = 1 THEN 'current' WHEN status = 'complete' THEN 'superseded' ELSE status END AS state,
+           row_count AS rows, captured_at, calc_version AS version, capture_id
+    FROM core_manifest
+    WHERE {{filters}} ORDER BY week_ending, tier, core_manifest.table_name, revision
+"""
+REJECTS = """
+    SELECT week_ending, tier, table_name AS "table", part_no, line_no AS line, reason_code AS reason, detail, raw_text,
+           scope, rejected_at, source_id
+    FROM core_rejects WHERE {filters} ORDER BY week_ending, tier, table_name, part_no, line_no, rejected_at
+"""
+DELIVERIES = f"""
+    SELECT week_ending, tier, action, week_source AS "week found by", line_count AS lines, fetched_at,
+           source_kind AS source, source_name AS name, reason, {SHORT.format("capture_id")} AS capture, landing_id
+    FROM core_deliveries WHERE {{filters}} ORDER BY fetched_at, week_ending, tier
+"""
+QUALITY = """
+    SELECT check_name AS "check", status, severity, actual, expected
+    FROM core_quality WHERE capture_id = ? ORDER BY status, check_name
+"""
+DELIVERY_OF = """
+    SELECT source_name, week_source, fetched_at, line_count, headers_json, landing_id
+    FROM core_deliveries WHERE capture_id = ? ORDER BY fetched_at LIMIT 1
+"""
+LATE = """
+    SELECT week_ending, tier, actual, severity, checked_at FROM core_quality
+    WHERE check_name = 'delivered' AND status = 'failed' AND is_expected = 0
+    ORDER BY checked_at, week_ending, tier
+"""
+
+
+def filters(**wanted: object) -> tuple[str, list[object]]:
+    """``column = ?`` for everything that is not None; a sequence becomes IN. Values are bound, never written."""
+    parts, values = ["true"], list[object]()
+    for column, value in wanted.items():
+        if value is None or value == ():
+            continue
+        if isinstance(value, list | tuple):
+            parts.append(f"{column} IN ({', '.join('?' * len(value))})")
+            values += value
+        else:
+            parts.append(f"{column} = ?")
+            values.append(value)
+    return " AND ".join(parts), values
+
+
+def listed(engine: DuckDBPyConnection, sql: str, **wanted: object) -> tuple[list[str], Rows]:
+    """Columns and rows of a named query with its filters."""
+    where, values = filters(**wanted)
+    cursor = engine.execute(sql.format(filters=where), values)
+    return [column[0] for column in cursor.description or ()], cursor.fetchall()
+
+
+def rejects_per_table(engine: DuckDBPyConnection, run_ids: Iterable[str]) -> dict[str, int]:
+    """Rows set aside by the runs, per table."""
+    where, values = filters(execution_id=list(run_ids) or [""])
+    found = engine.execute(f"SELECT table_name, count(*) FROM core_rejects WHERE {where} GROUP BY ALL", values)
+    return dict(found.fetchall())
+
+
+def capture_ids(engine: DuckDBPyConnection, text: str) -> list[str]:
+    """The capture ids that ``text`` means: itself, or those whose short id begins with it."""
+    short = SHORT.format("capture_id")
+    sql = f"SELECT capture_id FROM core_manifest WHERE capture_id = ? OR starts_with({short}, ?) ORDER BY 1"
+    return [row[0] for row in engine.execute(sql, [text, text.lower()]).fetchall()]
+
+
+def revisions(engine: DuckDBPyConnection, table: str, week: date, tier: str) -> Rows:
+    """(capture_id, revision, is_current) of one partition, oldest first; overwritten ones have left the history."""
+    sql = """SELECT capture_id, revision, is_current FROM core_manifest
+             WHERE table_name = ? AND week_ending = ? AND tier = ? AND status = 'complete' ORDER BY revision"""
+    return engine.execute(sql, [table, week, tier]).fetchall()
+
+
+def first(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...] | None:
+    """The first row, if there is one."""
+    return rows[0] if rows else None

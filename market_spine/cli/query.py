@@ -1,0 +1,160 @@
+"""`spine query` and `spine sql`: read tables, in any of their versions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.output import Format, FormatOption, Listing, note, show
+from market_spine.domain.captures import View
+from market_spine.domain.errors import QueryError
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from duckdb import DuckDBPyConnection
+
+    from market_spine.cli.tables import Named
+    from market_spine.store.manifest import Question
+    from market_spine.store.store import Store
+
+# Shown to programs only: the screen has the capture's moment and revision.
+PROVENANCE = frozenset({"capture_id", "computed_at", "calc_version", "execution_id", "batch_id"})
+VERSION = frozenset({"captured_at", "revision"})
+
+
+def query(
+    ctx: typer.Context,
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="Table or view, e.g. otc_venue_share or venue_share.")],
+    week: WeekOption = None,
+    tier: TierOption = None,
+    symbol: Annotated[str | None, typer.Option("--symbol", "-s", metavar="SYMBOL", help="One symbol.")] = None,
+    limit: LimitOption = 20,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of", metavar="MOMENT", help="As known then: 2025-12-15 (its end, UTC) or 2025-12-15T15:00:00Z."
+        ),
+    ] = None,
+    first_release: Annotated[bool, typer.Option("--first-release", help="As first captured.")] = False,
+    all_revisions: Annotated[bool, typer.Option("--all-revisions", help="Every capture ever made.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show rows of a table: the latest captures, or an earlier version.
+
+    Example: spine query venue_share --week-ending 2025-11-14 --tier OTC
+
+    Example: spine query symbol_summary --as-of 2025-12-16 --limit 5 --format csv
+    """
+    from market_spine.cli.state import open_store, settings_of
+    from market_spine.cli.tables import find
+
+    question = _question(find(table), week_of(week), [*map(str, tiers_of(tier))], as_of, first_release, all_revisions)
+    store = open_store(settings_of(ctx.obj))
+    columns, rows = _rows(store, find(table), question, symbol, limit)
+    hides_version = frozenset() if question.view is not View.LATEST else VERSION
+    title = f"{find(table).sql_name}, {question.view}{f' {as_of}' if as_of else ''}"
+    title += f", first {limit:,} rows (--limit)" if len(rows) > limit else ""
+    show(
+        Listing(columns, rows[:limit], title, extra=PROVENANCE | hides_version, empty=_why_empty(store, question)), form
+    )
+
+
+def _question(
+    named: Named, week: date | None, tiers: list[str], as_of: str | None, first_release: bool, all_revisions: bool
+) -> Question:
+    from market_spine.domain.captures import as_of_instant
+    from market_spine.store.manifest import Question
+
+    if sum((bool(as_of), first_release, all_revisions)) > 1:
+        raise QueryError("several versions are asked for", "use one of --as-of, --first-release, --all-revisions")
+    moment = as_of_instant(as_of) if as_of else None
+    view = View.LATEST
+    if moment:
+        view = View.AS_OF
+    elif first_release or all_revisions:
+        view = View.FIRST_RELEASE if first_release else View.ALL_REVISIONS
+    if named.table is None and view is not View.LATEST:
+        raise QueryError(f"{named.sql_name} is a view over the latest captures", "ask a table for its earlier versions")
+    return Question((named.sql_name,), view, moment, weeks=[week] if week else None, tiers=tiers or None)
+
+
+def _rows(
+    store: Store, named: Named, question: Question, symbol: str | None, limit: int
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """One row more than ``limit``, so that it can be told that there are more."""
+    with store.engine() as engine:
+        if named.table:
+            store.show_all(engine, {named.sql_name: named.table}, question)
+            order = [*named.table.grain, "revision"]
+        else:
+            fill(store, engine)
+            order = []
+        names = [row[0] for row in engine.execute(f"DESCRIBE {named.sql_name}").fetchall()]
+        where, values = _bounds(named.sql_name, names, question, symbol)
+        by = ", ".join(order) or "ALL"
+        cursor = engine.execute(f"SELECT * FROM {named.sql_name} WHERE {where} ORDER BY {by} LIMIT {limit + 1}", values)
+        return names, cursor.fetchall()
+
+
+def _bounds(name: str, columns: Sequence[str], question: Question, symbol: str | None) -> tuple[str, list[object]]:
+    from market_spine.cli.queries import filters
+
+    if symbol and "symbol" not in columns:
+        raise QueryError(f"{name} has no symbols; its columns are {', '.join(columns)}", "leave --symbol away")
+    tiers = list(question.tiers or ()) if "tier" in columns else []
+    return filters(symbol=symbol, week_ending=list(question.weeks or ()), tier=tiers)
+
+
+def _why_empty(store: Store, question: Question) -> str:
+    """Whether there is no capture, or no row in it."""
+    if store.select(question):
+        return "no rows"
+    return "no captures answer this; see what there is with: spine captures list --all"
+
+
+def fill(store: Store, engine: DuckDBPyConnection) -> None:
+    """Every relation of the published file, and the control tables, into ``engine``."""
+    from market_spine.assets.views import views_of
+    from market_spine.cli.state import feeds
+    from market_spine.cli.tables import all_tables
+    from market_spine.store.publish import fill as fill_engine
+
+    fill_engine(store, engine, all_tables(), [extra for feed in feeds() for extra in views_of(feed)])
+
+
+def sql(
+    ctx: typer.Context,
+    text: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads; - reads it from stdin.")],
+    limit: LimitOption = 1000,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Ask in SQL (DuckDB), over the latest captures, every version and the control tables.
+
+    Per table: NAME, NAME_asof('2025-12-16'), NAME_first_release(), NAME_revisions(); beside them core_manifest & co.
+    Nothing can be changed, and no other file can be read.
+
+    Example: spine sql "SELECT tier, count(*) AS rows FROM otc_raw GROUP BY ALL"
+
+    Example: spine sql "SHOW TABLES"
+    """
+    from market_spine.cli.state import open_store, settings_of
+    from market_spine.store.query import answer, lock, require_reading
+
+    statement = sys.stdin.read() if text == "-" else text
+    store = open_store(settings_of(ctx.obj))
+    with store.engine() as engine:
+        require_reading(engine, statement)
+        fill(store, engine)
+        lock(engine, store)
+        columns, rows = answer(engine, statement)
+    if "explain_value" in columns:
+        sys.stdout.write("\n".join(str(row[-1]) for row in rows) + "\n")
+        return
+    show(Listing(columns, rows[:limit], empty="no rows"), form)
+    if len(rows) > limit:
+        note(f"first {limit:,} of {len(rows):,} rows (--limit)")

@@ -1,0 +1,92 @@
+"""How a request's plan and outcome look: what is listed is listed in full, with the command that helps.
+
+What belongs here: the words and tables of `run` and `backfill`. What does not: counting (`work`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from market_spine.cli.output import Format, Listing, escaped, note, show
+from market_spine.cli.work import Availability, Forecast, Tally
+from market_spine.domain.keys import WeekKey
+
+if TYPE_CHECKING:
+    from market_spine.automation.launch import Launch, Outcome
+    from market_spine.sources.delivery import Problem
+
+SHOWN = 20  # partitions listed one by one; more are counted
+
+
+def problems(found: Sequence[Problem]) -> None:
+    """Files that were not understood, each with the override to use; on stderr."""
+    for one in found:
+        note(f"[yellow]not understood:[/] {escaped(one.name)}")
+        note(f"  {escaped(one.reason)}")
+        note(f"  [bold]next:[/] {escaped(one.override)}")
+
+
+def absent(found: Mapping[WeekKey, str]) -> None:
+    """Partitions that were asked for and that the source cannot have; on stderr."""
+    for key, why in list(found.items())[:SHOWN]:
+        note(f"[yellow]without source:[/] {key}: {escaped(why)}")
+    if len(found) > SHOWN:
+        note(f"[yellow]without source:[/] {len(found) - SHOWN:,} more")
+
+
+def plan(launches: Sequence[Launch], forecasts: Sequence[Forecast], form: Format) -> None:
+    """A dry run: the runs, and what each would find to do."""
+    columns = ["table", "partitions", "to do", "unchanged", "without input"]
+    rows = [[one.table, one.asked, one.to_do, one.up_to_date, one.lacking] for one in forecasts]
+    if form is Format.TABLE:
+        runs = [[place, names(launch), span(launch)] for place, launch in enumerate(launches, start=1)]
+        listing = Listing(["run", "assets", "partitions"], runs, "Runs", frozenset({"assets", "partitions"}))
+        show(listing)
+        note("")
+    show(Listing(columns, rows, "Partitions, by what is there now", empty="nothing to do"), form)
+
+
+def names(launch: Launch) -> str:
+    """The assets of a run."""
+    return ", ".join(key.to_user_string() for key in launch.assets)
+
+
+def span(launch: Launch) -> str:
+    """The partitions of a run."""
+    if not launch.first:
+        return "(none)"
+    return launch.first if launch.first == launch.last else f"{launch.first} .. {launch.last}"
+
+
+def outcome(found: Outcome, counted: Sequence[Tally], form: Format, raw: str) -> None:
+    """The summary per table, and every partition without a new capture with its reason."""
+    columns = ["table", "partitions", "captured", "unchanged", "without capture", "rejects"]
+    rows = [[one.table, one.asked, one.captured, one.unchanged, len(one.lacking), one.rejects] for one in counted]
+    show(Listing(columns, rows), form)
+    for why in found.failures:
+        failure(why)
+    told: set[str] = set()
+    for one in counted:
+        fresh = {key: why for key, why in one.lacking.items() if one.table == raw or not _follows(key, why, told)}
+        for key, why in list(fresh.items())[:SHOWN]:
+            note(f"[red]without capture:[/] {one.table} {escaped(key)}: {escaped(why)}")
+        if len(fresh) > SHOWN:
+            note(f"[red]without capture:[/] {one.table}: {len(fresh) - SHOWN:,} more")
+        told |= {key.rpartition(":")[2] for key in one.lacking}
+
+
+def _follows(key: str, why: str, told: set[str]) -> bool:
+    """Whether a partition lacks its capture only because its input, which was told already, lacks one."""
+    is_consequence = why == "no capture" or why.startswith("no current capture of")
+    return is_consequence and key.rpartition(":")[2] in told
+
+
+def failure(text: str) -> None:
+    """A failed step's error, as its class and message, without the class."""
+    cause, _, remedy = text.partition("\n  next: ")
+    head, colon, rest = cause.strip().partition(": ")
+    shown = rest if colon and " " not in head else cause.strip()
+    note(f"[bold red]error:[/] {escaped(shown)}")
+    if remedy:
+        note(f"  [bold]next:[/] {escaped(remedy.strip())}")

@@ -1,0 +1,158 @@
+"""`spine run` and `spine backfill`: start Dagster work for partitions, and tell what became of each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from market_spine.cli.door import NOT_SATISFIED
+from market_spine.cli.options import SourceOption, TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.output import Format, FormatOption, note
+from market_spine.cli.request import Params, Request, parse
+from market_spine.cli.state import State
+from market_spine.domain.captures import RevisionPolicy
+
+if TYPE_CHECKING:
+    from market_spine.assets.spine import Spine
+    from market_spine.sources.delivery import Inventory
+
+PolicyOption = Annotated[
+    RevisionPolicy | None, typer.Option("--policy", help="What to do with a week that is already there.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Capture and calculate again what has not changed.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")]
+ParamOption = Annotated[
+    list[str] | None,
+    typer.Option("-p", "--param", metavar="KEY=VALUE", help="A parameter as the documents write it; may be repeated."),
+]
+
+
+def run(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Asset or pipeline, e.g. otc/venue_share or otc.weekly_refresh.")],
+    week: WeekOption = None,
+    tier: TierOption = None,
+    param: ParamOption = None,
+    source: SourceOption = None,
+    force: ForceOption = False,
+    dry_run: DryRunOption = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Run an asset or a pipeline for a week, or for a range with -p.
+
+    Parameters: week_ending, tier, weeks_back, from, to, min_records, revision_policy, force. Without a tier: all tiers.
+
+    Example: spine run otc.weekly_refresh --week-ending 2025-11-14 --tier OTC
+
+    Example: spine run otc.backfill_range -p tier=NMS_TIER_1 -p weeks_back=3 --dry-run
+    """
+    from market_spine.automation.pipelines import find
+    from market_spine.cli.state import feeds
+
+    params = parse(param or (), Params(week_of(week), tiers_of(tier), force=force))
+    feed, pipeline = find(feeds(), name)
+    request = Request(feed, pipeline.name, pipeline.tables, (), pipeline.rolls_latest_only, params=params)
+    _carry_out(ctx.obj, request, source, dry_run, form, filtered=params.is_range)
+
+
+def backfill(
+    ctx: typer.Context,
+    first: Annotated[str | None, typer.Option("--from", metavar="FRIDAY", help="First week.")] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="FRIDAY", help="Last week; the newest one if unset.")
+    ] = None,
+    weeks_back: Annotated[
+        int | None, typer.Option("--weeks-back", min=1, metavar="N", help="The last N weeks.")
+    ] = None,
+    tier: TierOption = None,
+    source: SourceOption = None,
+    policy: PolicyOption = None,
+    dry_run: DryRunOption = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Load a range of weeks: every table, for every week and tier that the source has.
+
+    What the source cannot have is listed with its reason, never dropped.
+
+    Example: spine backfill --from 2025-11-07 --to 2025-11-14 --tier OTC --source synthetic:scale=0.05
+
+    Example: spine backfill --weeks-back 4 --dry-run
+    """
+    from market_spine.automation.pipelines import find
+    from market_spine.cli.state import feeds
+
+    params = Params(None, tiers_of(tier), weeks_back, week_of(first), week_of(last), policy=policy)
+    feed, pipeline = find(feeds(), "otc.weekly_refresh")
+    _carry_out(ctx.obj, Request(feed, "backfill", pipeline.tables, (), params=params), source, dry_run, form, True)
+
+
+def _carry_out(state: State, request: Request, source: str | None, dry_run: bool, form: Format, filtered: bool) -> None:
+    """``filtered``: ask the source first what it has, and run only that."""
+    from market_spine.cli import report, work
+    from market_spine.cli.request import keys_of
+    from market_spine.cli.state import settings_of
+    from market_spine.settings import build_spine, source_of
+
+    settings = settings_of(state, source)
+    path = Path(settings.source.removeprefix("file:")).expanduser()
+    is_file = settings.source.startswith("file:")
+    names_one = request.params.week_ending is not None and len(request.params.tiers) == 1
+    is_explicit = is_file and path.is_file() and names_one
+    spine = build_spine(settings, source=source_of(settings, is_explicit))
+    now = spine.clock()
+    asked: list[Inventory] = []
+
+    def inventory() -> Inventory:
+        """Asked once, and only where it is needed: of the API it is a request."""
+        if not asked:
+            asked.append(spine.source.inventory(request.feed, now))
+        return asked[0]
+
+    keys, origin = keys_of(request.feed, request.params, now, inventory, is_file)
+    if origin:
+        note(f"[dim]{origin}[/]")
+    if "raw" in request.tables and not is_explicit and (filtered or dry_run):
+        there = work.availability(inventory(), keys, now)
+    else:
+        there = work.Availability(tuple(keys))
+    report.problems(there.problems)
+    report.absent(there.absent)
+    request = replace(request, keys=tuple(there.have if filtered else keys))
+    if dry_run:
+        report.plan(work.launches_of(request, request.keys), work.forecast(spine, request, keys, there.have), form)
+        return
+    _start(state, spine, request, form, bool(filtered and _missing(spine, request, there)))
+
+
+def _missing(spine: Spine, request: Request, there: object) -> bool:
+    """Whether something asked for is neither at the source nor in the store."""
+    from market_spine.cli.work import Availability
+    from market_spine.store.manifest import Question
+
+    if not isinstance(there, Availability) or not there.absent:
+        return False
+    spine.store.ensure()
+    weeks = {key.week_ending for key in there.absent}
+    held = {one.key for one in spine.store.select(Question((request.feed.sql_name("raw"),), weeks=weeks))}
+    return bool(set(there.absent) - held)
+
+
+def _start(state: State, spine: Spine, request: Request, form: Format, is_missing: bool) -> None:
+    from market_spine.cli import report, work
+    from market_spine.cli.progress import Watch, expected_steps
+    from market_spine.cli.state import open_instance
+
+    if not request.keys:
+        note("[red]nothing to run:[/] the source has none of the partitions that were asked for")
+        raise typer.Exit(NOT_SATISFIED)
+    fetches = len(request.keys) if "raw" in request.tables else 0
+    steps = expected_steps(work.partitions_of(request, request.keys), fetches)
+    with Watch(steps) as watch, open_instance(spine.store) as instance:
+        watched = replace(spine, progress=watch.step)
+        found, counted = work.carry_out(watched, request, request.keys, instance, state.log_level)
+    report.outcome(found, counted, form, request.feed.sql_name("raw"))
+    if found.failures or is_missing or any(one.lacking for one in counted):
+        raise typer.Exit(NOT_SATISFIED)

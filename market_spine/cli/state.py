@@ -1,0 +1,116 @@
+"""What every command starts from: global options, settings, the store, the spine and Dagster's instance.
+
+What belongs here: opening things. What does not: what is done with them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from market_spine.domain.errors import SpineError, StoreError
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+    from duckdb import DuckDBPyConnection
+
+    from market_spine.domain.contracts import Feed
+    from market_spine.settings import Settings
+    from market_spine.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The global options."""
+
+    home: Path | None = None
+    verbose: bool = False
+    traceback: bool = False
+
+    @property
+    def log_level(self) -> str:
+        """What Dagster writes to the terminal; failures are told by the commands themselves."""
+        return "DEBUG" if self.verbose else "CRITICAL"
+
+
+def settings_of(state: State, source: str | None = None) -> Settings:
+    """The settings of the environment, with the options of the command line over them."""
+    from pydantic import ValidationError
+
+    from market_spine.settings import Settings
+
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"MARKET_SPINE_{'_'.join(map(str, first['loc']))}".upper()
+        raise SpineError(f"{name}: {first['msg']}", f"set {name} right, or unset it") from error
+    changes: dict[str, Any] = {"home": state.home.expanduser().absolute()} if state.home else {}
+    if source:
+        changes["source"] = source
+    return settings.model_copy(update=changes)
+
+
+def feeds() -> tuple[Feed, ...]:
+    """Every feed of the platform."""
+    from market_spine.feeds import load_feeds
+
+    return load_feeds()
+
+
+def is_there(store: Store) -> bool:
+    """Whether the store was ever begun; looking does not begin it."""
+    return store.control.is_postgres or Path(store.home.control_url.removeprefix("sqlite:///")).exists()
+
+
+def open_store(settings: Settings) -> Store:
+    """The store, for reading. StoreError where there is none yet."""
+    from market_spine.store.store import Store
+
+    store = Store.at(settings.home, settings.control_url.get_secret_value(), settings.threads)
+    if not (settings.control_url.get_secret_value() or is_there(store)):
+        raise StoreError(
+            f"there is no store in {store.home.root}",
+            "spine demo  (offline, with its own home), spine init, or name another home with --home",
+        )
+    store.ensure()
+    return store
+
+
+@contextmanager
+def control_tables(store: Store) -> Iterator[DuckDBPyConnection]:
+    """An engine with the control tables, for the named queries."""
+    from market_spine.store.publish import copy_control_tables
+
+    with store.engine() as engine:
+        with store.control.read() as connection:
+            copy_control_tables(connection, engine)
+        yield engine
+
+
+def dagster_home(store: Store) -> Path:
+    """DAGSTER_HOME where it is set, else the store's own."""
+    return Path(os.environ.get("DAGSTER_HOME") or store.home.dagster).expanduser().absolute()
+
+
+def prepare_dagster(folder: Path) -> bool:
+    """Put the packaged dagster.yaml where there is none; whether it was put there now."""
+    from market_spine.automation.instance import write_config
+
+    return write_config(folder)
+
+
+@contextmanager
+def open_instance(store: Store) -> Iterator[DagsterInstance]:
+    """Dagster's record of runs: the same one that `dagster dev` shows with this DAGSTER_HOME."""
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    import dagster as dg
+
+    folder = dagster_home(store)
+    prepare_dagster(folder)
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        yield instance

@@ -1,0 +1,72 @@
+"""Which table a name on the command line means, and how it is read: the one place for `query`, `captures` and `catalog`."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from market_spine.cli.state import feeds
+from market_spine.domain.errors import QueryError
+
+if TYPE_CHECKING:
+    from market_spine.domain.contracts import Feed, Table
+
+
+@dataclass(frozen=True)
+class Named:
+    """A table of the store (``table``), or a view over tables (no ``table``), under its SQL name."""
+
+    sql_name: str
+    feed: Feed
+    table: Table | None
+
+
+def known() -> dict[str, Named]:
+    """Everything that can be read, by every name it has: SQL, short, asset key, and the documents' long ones."""
+    from market_spine.assets.tables import tables_of
+    from market_spine.assets.views import LONG_NAMES, views_of
+
+    found: dict[str, Named] = {}
+    for feed in feeds():
+        tables = tables_of(feed)
+        for sql_name, table in tables.items():
+            named = Named(sql_name, feed, table)
+            found[sql_name] = named
+            found.setdefault(table.name, named)
+            found.setdefault(f"{sql_name.removesuffix('_' + table.name)}/{table.name}", named)
+        for short, patterns in LONG_NAMES.items():
+            if feed.sql_name(short) in tables:
+                found |= {one.format(p=feed.long_prefix): found[feed.sql_name(short)] for one in patterns}
+        for extra in views_of(feed):
+            if "MACRO" not in extra.sql:
+                found.setdefault(extra.name, Named(extra.name, feed, None))
+    return found
+
+
+def find(name: str) -> Named:
+    """The table or view called ``name``; QueryError with the nearest names otherwise."""
+    names = known()
+    wanted = name.strip().lower()
+    if wanted not in names:
+        close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)
+        near = f"nearest: {', '.join(close)}; all of them" if close else "see them"
+        raise QueryError(f"there is no table {name!r}", f"{near} with: spine catalog")
+    return names[wanted]
+
+
+def captured(name: str) -> tuple[Named, Table]:
+    """As `find`, for what only captured tables have: captures and revisions."""
+    named = find(name)
+    if named.table is None:
+        raise QueryError(
+            f"{named.sql_name} is a view over the latest captures: it has no captures of its own", "name a table"
+        )
+    return named, named.table
+
+
+def all_tables() -> dict[str, Table]:
+    """Every captured table by SQL name, in the order of the stages."""
+    from market_spine.assets.tables import tables_of
+
+    return {name: table for feed in feeds() for name, table in tables_of(feed).items()}

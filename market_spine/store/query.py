@@ -1,0 +1,64 @@
+"""SQL that people write: one reading statement, over an engine that is locked before it runs.
+
+What belongs here: telling reading from writing, and taking the engine's ways out away. What does not: which relations
+the engine has (`publish`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from market_spine.domain.errors import QueryError
+from market_spine.store.engine import literal
+from market_spine.store.store import Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+REMEDY = "write one SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN statement"
+# EXPLAIN ANALYZE carries out what it explains, so that the explained statement is judged in its place.
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+|ANALYSE\s+|\([^)]*\)\s*)*", re.IGNORECASE)
+
+
+def require_reading(connection: DuckDBPyConnection, sql: str) -> str:
+    """``sql`` if it is a single statement that reads; QueryError otherwise. DuckDB's own parser decides."""
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(f"this is not SQL that DuckDB reads: {_first_lines(error)}", REMEDY) from error
+    if len(statements) != 1:
+        raise QueryError(f"{len(statements)} statements in one query", REMEDY)
+    kind = statements[0].type
+    if kind == duckdb.StatementType.EXPLAIN:
+        require_reading(connection, _EXPLAIN.sub("", sql, count=1))
+    elif kind != duckdb.StatementType.SELECT:
+        raise QueryError(f"{kind.name} is not a query: captures are never changed by hand", REMEDY)
+    return sql
+
+
+def lock(connection: DuckDBPyConnection, store: Store) -> None:
+    """Only the captures can be read from here on: no other file, no network, no setting."""
+    connection.execute(f"SET allowed_directories = [{literal(str(store.home.captures))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def answer(connection: DuckDBPyConnection, sql: str) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Column names and rows of one reading statement; QueryError with DuckDB's own words where it fails."""
+    require_reading(connection, sql)
+    try:
+        cursor = connection.execute(sql)
+        return [column[0] for column in cursor.description or ()], cursor.fetchall()
+    except duckdb.Error as error:
+        raise QueryError(
+            _first_lines(error), "see the tables with: spine catalog  (columns: spine catalog TABLE)"
+        ) from error
+
+
+def _first_lines(error: Exception) -> str:
+    """DuckDB's message without the picture of the statement below it."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(("LINE ", "^")))

@@ -1,0 +1,189 @@
+"""Random histories of captures, run through the real ingest and compute, against a plain recomputation.
+
+Each example is one store with several blocks of weeks that are too far apart to see one another: 25 examples of 8
+blocks are 200 histories. A history is a few rounds; in each round the clock moves on (or does not), some files arrive
+under one policy, and everything is computed that is not up to date.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+
+from market_spine.assets.calendar import capture_weeks
+from market_spine.assets.capture import Options
+from market_spine.assets.compute import compute, show_inputs
+from market_spine.assets.ingest import ingest
+from market_spine.assets.rebuild import rebuild
+from market_spine.assets.tables import steps_of, tables_of
+from market_spine.assets.views import views_of
+from market_spine.domain.captures import View
+from market_spine.domain.contracts import Severity
+from market_spine.domain.keys import WeekKey
+from market_spine.domain.tiers import Tier
+from market_spine.feeds.otc import OTC
+from market_spine.store.manifest import Question
+from market_spine.store.plan import Target
+from market_spine.store.publish import fill
+from market_spine.store.schema import MANIFEST
+from market_spine.store.store import Store
+from market_spine.store.verify import verify
+from market_spine_tests.journeys.history_model import SECOND, Rows, expected, file_of
+from market_spine_tests.journeys.history_scene import COMPARED, Judge, Round, Scene, histories, scene
+
+EXAMPLES = 25  # of 8 histories each
+
+slow = pytest.mark.slow
+of_histories = given(history=histories)
+
+
+def examples(number: int) -> settings:
+    return settings(max_examples=number, suppress_health_check=list(HealthCheck), print_blob=True)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated empty home, to be copied: migrating takes 0.2 s."""
+    home = tmp_path_factory.mktemp("template")
+    store = Store.at(home)
+    store.ensure()
+    store.control.dispose()
+    return home
+
+
+def moments_of(told: Scene) -> list[datetime]:
+    """Every capture, just before and after it, half way to the next one, and long before the first."""
+    known = told.model.moments()
+    between = [one + (other - one) / 2 for one, other in pairwise(known)]
+    around = [one + step for one in known for step in (-SECOND, timedelta(0), SECOND)]
+    return sorted({*around, *between, datetime(2020, 1, 1, tzinfo=known[0].tzinfo)}) if known else []
+
+
+@slow
+@examples(EXAMPLES)
+@of_histories
+def test_every_answer_equals_a_recomputation_from_what_had_landed(template: Path, history: list[Round]) -> None:
+    """Rows that a restatement removed and an answer still shows, versions chosen per row, windows made of superseded
+    weeks, history that moves afterwards: latest, first release and as-of at every moment, for seven tables."""
+    with scene(template) as told:
+        told.play(history)
+        judge = Judge(told.contents())
+
+        latest, first = told.select(View.LATEST), told.select(View.FIRST_RELEASE)
+        judge.raw("latest", latest["raw"], told.model.latest())
+        judge.raw("first", first["raw"], told.model.first())
+        for name in COMPARED:
+            judge.derived(name, "latest", latest[name], expected(name, told.model.latest()))
+            judge.derived(name, "first", first[name], first_release(name, told))
+
+        for moment in moments_of(told):
+            answer, landed = told.select(View.AS_OF, moment), told.model.landed(moment)
+            judge.raw(f"as of {moment}", answer["raw"], told.model.visible(moment))
+            for name in COMPARED:
+                judge.derived(name, f"as of {moment}", answer[name], expected(name, landed))
+
+        assert told.select(View.AS_OF, told.now + timedelta(days=1)) == latest
+        judge.hashes(told)
+        assert verify(told.spine.store) == []
+
+
+def first_release(name: str, told: Scene) -> dict[WeekKey, Rows]:
+    """What each partition held when it was first computed, at the end of a round."""
+    found: dict[WeekKey, Rows] = {}
+    for state in told.states:
+        found = expected(name, state) | found
+    return found
+
+
+def stored(told: Scene) -> tuple[set[Path], list[tuple[object, ...]]]:
+    """Every capture file, and every row of the manifest."""
+    with told.spine.store.control.read() as connection:
+        rows = [tuple(row) for row in connection.execute(sa.select(MANIFEST).order_by(MANIFEST.c.capture_id))]
+    return set(told.spine.store.home.captures.rglob("*.*")), rows
+
+
+@slow
+@examples(EXAMPLES // 2)
+@of_histories
+def test_doing_it_again_changes_nothing_and_every_law_holds(template: Path, history: list[Round]) -> None:
+    """A rerun that makes captures of what is known, by order of rows or by running twice; a law that a history breaks."""
+    with scene(template) as told:
+        told.play(history)
+        compute_everything(told)
+        before = stored(told)
+
+        told.now += timedelta(days=7)
+        held = told.model.latest()
+        told.shelf.files = {
+            key: file_of(Tier(key.tier_text), reversed(lines), blanks=place)  # no two files of one run are the same
+            for place, (key, lines) in enumerate(sorted(held.items(), key=lambda item: item[0]))
+        }
+        report = ingest(told.spine, OTC, sorted(held), told.run(), Options(min_records=1))
+        compute_everything(told)
+
+        assert {one.key for one in report.unchanged} == set(held)
+        assert stored(told) == before
+        assert broken_laws(told) == []
+        assert verify(told.spine.store) == []
+
+
+def weeks_of(told: Scene) -> list[WeekKey]:
+    return [WeekKey(week, None) for week in sorted({key.week_ending for key in told.model.latest()})]
+
+
+def compute_everything(told: Scene) -> None:
+    """The calendar and every calculation that is found, for every partition that is there."""
+    keys, weeks = sorted(told.model.latest()), weeks_of(told)
+    capture_weeks(told.spine, weeks, told.run())
+    for step in steps_of(OTC).values():
+        report = compute(told.spine, step, keys if step.table.by_tier else weeks, told.run())
+        assert report.without_capture == {}
+
+
+def broken_laws(told: Scene) -> list[tuple[str, str]]:
+    """Every CRITICAL law of every calculation, on the captures as they are stored."""
+    store, broken = told.spine.store, []
+    latest = store.select(Question(tuple(tables_of(OTC)), View.LATEST))
+    for name, step in steps_of(OTC).items():
+        keys = sorted(told.model.latest()) if step.table.by_tier else weeks_of(told)
+        sources = {entry.sql_name for entry, _ in step.inputs.values()}
+        with store.engine() as engine:
+            inputs = tuple(one for one in latest if one.table_name in sources)
+            show_inputs(told.spine, engine, step, [Target(key, inputs) for key in keys])
+            store.show(engine, name, step.table, [one for one in latest if one.table_name == step.table_name])
+            if step.rejects_sql:
+                engine.execute(f"CREATE TABLE rejects AS {step.rejects_sql}")
+            for law in step.calculation.invariants:
+                if keys and law.severity is Severity.CRITICAL and engine.execute(law.sql).fetchall():
+                    broken.append((name, law.name))
+    return broken
+
+
+@slow
+@examples(4)
+@of_histories
+def test_a_rebuild_and_the_published_relations_agree(template: Path, history: list[Round]) -> None:
+    """A journal from which a history cannot be made again, and a second choice of versions that differs from the first."""
+    with scene(template) as told:
+        told.play(history)
+        compute_everything(told)
+        before = [row[:12] for row in stored(told)[1]]
+
+        with told.spine.store.engine() as engine:
+            fill(told.spine.store, engine, tables_of(OTC), views_of(OTC))
+            for moment in moments_of(told):
+                for name, answer in told.select(View.AS_OF, moment).items():
+                    relation = f"{OTC.sql_name(name)}_asof('{moment.isoformat()}')"
+                    found = {row[0] for row in engine.execute(f"SELECT DISTINCT capture_id FROM {relation}").fetchall()}
+                    assert found == {one.capture_id for one in answer.values() if one.row_count}, f"{relation}"
+
+        report = rebuild(told.spine, [OTC])
+        assert report.differences == []
+        assert report.swapped
+        assert [row[:12] for row in stored(told)[1]] == before
+        assert verify(told.spine.store) == []
