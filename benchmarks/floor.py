@@ -1,7 +1,8 @@
 """The floor: the same files through the same SQL in one DuckDB process, and nothing else.
 
-No orchestration, no checks, no rejects, no content hashes, no captures: read_csv with casts, then the statement of every
-calculation into native tables of one database file. What the platform takes beyond it is the price of its promises.
+No orchestration, no checks, no rejects, no content hashes, no captures: read_csv with casts, then the statement of
+every calculation into native tables of one database file. What the platform takes beyond it is the price of its
+promises.
 
     python -m benchmarks.floor DATABASE FOLDER [TIER_WEEK.csv]
 
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -50,8 +51,8 @@ def calculations() -> Sequence[Calculation]:
 
 def write_calendar(connection: DuckDBPyConnection, fridays: Sequence[date]) -> None:
     """The sessions of ``fridays`` as the calculations expect them."""
-    from market_spine.domain.sessions import EXCHANGE, sessions_of_week
     from market_spine.domain.reference import TRADING_CALENDAR
+    from market_spine.domain.sessions import EXCHANGE, sessions_of_week
 
     values = ", ".join(
         f"('{friday}', '{EXCHANGE}', '{one.session_date}', '{one.opens_at.isoformat()}', "
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     import duckdb
 
     database, folder = Path(arguments[0]), Path(arguments[1])
-    config = {"preserve_insertion_order": "false", "autoload_known_extensions": "false"}
+    config: dict[str, Any] = {"preserve_insertion_order": "false", "autoload_known_extensions": "false"}
     with duckdb.connect(str(database), config=config) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         if len(arguments) > 2:

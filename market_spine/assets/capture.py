@@ -23,7 +23,7 @@ from market_spine.domain.keys import WeekKey
 from market_spine.sources.landing import Landed
 from market_spine.store.commit import Batch, NewCapture, Run, commit
 from market_spine.store.files import EMPTY_CONTENT, Content, canonical_row, contents, relative_path, write_files
-from market_spine.store.manifest import Capture, Question
+from market_spine.store.manifest import Capture, Question, captures, newest
 from market_spine.store.relations import create_view
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def capture(
 ) -> None:
     """Capture the unblocked ``arrivals`` whose content is new; record all of them, with the evidence."""
     for _ in range(ATTEMPTS):
-        current = _current(spine, raw, arrivals)
-        attempt = _Attempt(spine, engine, raw, arrivals, run, options, current, report.blocked)
+        current, last = _current(spine, raw, arrivals)
+        attempt = _Attempt(spine, engine, raw, arrivals, run, options, current, last, report.blocked)
         new, results = attempt.write()
         deliveries = [_delivery_row(raw, arrivals[result.week_key], result, current, new) for result in results]
         ids = {one.key: one.capture_id for one in new} | {
@@ -118,9 +118,13 @@ def capture(
     )
 
 
-def _current(spine: Spine, raw: RawTable, keys: Mapping[WeekKey, Arrival]) -> dict[WeekKey, Capture]:
+def _current(
+    spine: Spine, raw: RawTable, keys: Mapping[WeekKey, Arrival]
+) -> tuple[dict[WeekKey, Capture], datetime | None]:
+    """The current captures of ``keys``, and when anything last became known."""
     question = Question((raw.table_name,), weeks=[key.week_ending for key in keys])
-    return {held.key: held for held in spine.store.select(question)}
+    with spine.store.control.read() as connection:
+        return {held.key: held for held in captures(connection, question)}, newest(connection)
 
 
 def _discard(spine: Spine, new: Sequence[NewCapture]) -> None:
@@ -137,6 +141,7 @@ class _Attempt:
     run: Run
     options: Options
     current: Mapping[WeekKey, Capture]
+    newest: datetime | None
     blocked: Mapping[WeekKey, str]
 
     def write(self) -> tuple[list[NewCapture], list[IngestionResult]]:
@@ -149,7 +154,9 @@ class _Attempt:
         found = contents(self.engine, relation, row, self.raw.table.by_tier)
         results = [self._decide(key, found.get(key, EMPTY_CONTENT)) for key in self.arrivals]
         wanted = [one.week_key for one in results if one.action in (Action.INSERTED, Action.UPDATED)]
-        new = [self._new(key, found.get(key, EMPTY_CONTENT)) for key in wanted]
+        # One moment for all: were some dated a second later, an answer in between would lack the others' measures.
+        captured_at = max((self._captured_at(key) for key in wanted), default=self.run.now)
+        new = [self._new(key, found.get(key, EMPTY_CONTENT), captured_at) for key in wanted]
         places = {one.key: (one.file_path, one.capture_id) for one in new}
         written = write_files(self.engine, relation, self.raw.table, self.spine.store.home.captures, places)
         sealed = [replace(one, file_sha256=written[one.key].sha256, file_bytes=written[one.key].size) for one in new]
@@ -175,8 +182,14 @@ class _Attempt:
         return result(Action.UPDATED, revision if overwrites else revision + 1)
 
     def _captured_at(self, key: WeekKey) -> datetime:
-        """This second, or the one after the current capture's, so that a partition's captures have an order."""
+        """This second, or the one after the current capture's, so that a partition's captures have an order.
+
+        Not before a capture of another partition that is dated ahead for that reason: what is calculated from both
+        would answer for a later moment only.
+        """
         now, held = whole_second(self.run.now), self.current.get(key)
+        if self.newest is not None and now < self.newest <= now + MAX_AHEAD:
+            now = self.newest
         if held is None or held.captured_at < now:
             return now
         if held.captured_at + timedelta(seconds=1) - now > MAX_AHEAD:
@@ -186,8 +199,7 @@ class _Attempt:
             )
         return held.captured_at + timedelta(seconds=1)
 
-    def _new(self, key: WeekKey, content: Content) -> NewCapture:
-        captured_at = self._captured_at(key)
+    def _new(self, key: WeekKey, content: Content, captured_at: datetime) -> NewCapture:
         held = self.current.get(key)
         merges = self.options.policy is RevisionPolicy.MERGE and held is not None
         landing_id = self.arrivals[key].landed.landing_id
@@ -207,6 +219,7 @@ class _Attempt:
             inputs=(held.capture_id,) if merges and held else (),
             inputs_hash=landing_id[:32],
             landing_id=landing_id,
+            follows=held.capture_id if held else "",
             policy=self.options.policy,
         )
 

@@ -58,8 +58,14 @@ def rebuild(spine: Spine, feeds: Sequence[Feed], swap: bool = True) -> RebuildRe
     try:
         shadow.store.ensure()
         report = _Replay(spine, shadow, feeds).run()
-        report.differences += exchange.compare(spine.store, shadow.store)
+        ailment = exchange.ailment(spine.store)
+        if not ailment:
+            report.differences += exchange.compare(spine.store, shadow.store)
+        elif not swap:
+            report.differences.append(Difference("control", str(spine.store.control), ailment, "spine rebuild"))
         if swap and not report.differences:
+            if ailment:
+                exchange.renew(spine.store)
             exchange.swap(spine.store, shadow.store)
             report.swapped = True
         return report
@@ -125,6 +131,9 @@ class _Replay:
         self, engine: DuckDBPyConnection, step: Step, entry: journal.Entry, rows: list[dict[str, Any]]
     ) -> None:
         inputs = self._inputs(entry, rows)
+        rows = [row for row in rows if self._has_all(row, inputs[row["capture_id"]])]
+        if not rows:
+            return
         targets = [Target(_key(row), tuple(inputs[row["capture_id"]])) for row in rows]
         show_inputs(self.shadow, engine, step, targets)
         engine.execute(f"CREATE TABLE {step.table.name} AS {step.calculation.sql}")
@@ -184,6 +193,13 @@ class _Replay:
             if capture_id in ours:
                 found[capture_id].append(captures[source])
         return found
+
+    def _has_all(self, row: Mapping[str, Any], inputs: Sequence[Capture]) -> bool:
+        """Whether every input was made again; what was not, since its version is gone, is on report already."""
+        lost = [one for one in inputs if not (self.shadow.store.home.captures / one.file_path).is_file()]
+        if lost:
+            self._differs(row, f"made from {lost[0].capture_id}, which cannot be made again")
+        return not lost
 
     def _landed(self, row: Mapping[str, Any]) -> Landed:
         place = (row["domain"], _key(row), row["landing_id"])

@@ -53,6 +53,13 @@ class KeptConnectionsEventLog(SqliteEventLogStorage):
             with engine.connect() as connection, connection.begin():
                 yield connection
 
+    def has_table(self, table_name: str) -> bool:
+        # Asked once per event; a table that is there stays there.
+        tables: set[str] = self.__dict__.setdefault("_tables", set())
+        if table_name not in tables and super().has_table(table_name):
+            tables.add(table_name)
+        return table_name in tables
+
     def dispose(self) -> None:
         """Close the kept connections."""
         for engine in self.__dict__.get("_engines", {}).values():

@@ -88,18 +88,20 @@ def _by_partition(
     return found
 
 
-def _places(table: Table, frame: pd.DataFrame, index: pd.Series[Any]) -> list[str]:
+def _places(table: Table, frame: pd.DataFrame, index: pd.Series[Any]) -> pd.Series[Any]:
     """Per case the text of its partition; empty where it is about a column as a whole."""
     names = ["tier", "week_ending"] if table.by_tier else ["week_ending"]
-    if not set(names) <= set(frame.columns):
-        return [""] * len(index)
-    is_row = index.notna()
-    rows = frame[names].iloc[index[is_row].astype(int)].astype(str)
-    tiers = rows["tier"] if table.by_tier else ALL_TIERS
     places = index.astype(object)
-    places[~is_row] = ""
+    places[:] = ""
+    if not set(names) <= set(frame.columns):
+        return places
+    is_row = index.notna()
+    rows = (
+        frame[names].iloc[index[is_row].astype(int)].astype(str).fillna("?")
+    )  # pandas keeps nulls, and groups drop them
+    tiers = rows["tier"] if table.by_tier else ALL_TIERS
     places[is_row] = (tiers + ":" + rows["week_ending"].str[:10]).to_numpy()
-    return list(places)
+    return places
 
 
 def _concerned(place: str, keys: Collection[WeekKey]) -> list[WeekKey]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
-from market_spine.cli.output import Format, FormatOption, Listing, cell, escaped, note, say, show
+from market_spine.cli.output import Format, FormatOption, Listing, cell, code, limited, say, show
 from market_spine.domain.errors import PartitionError, QueryError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def list_(
     week: WeekOption = None,
     tier: TierOption = None,
     every: Annotated[bool, typer.Option("--all", help="Superseded revisions too.")] = False,
-    limit: LimitOption = 50,
+    limit: LimitOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """List captures: the current ones, or every revision.
@@ -49,30 +49,29 @@ def list_(
         columns, rows = listed(
             engine, CAPTURES, table_name=name, week_ending=week_of(week), tier=tiers, is_current=None if every else 1
         )
-    shown = rows if form is not Format.TABLE else rows[:limit]
-    show(Listing(columns, shown, extra=frozenset({"capture_id"}), empty="no captures"), form)
-    if len(shown) < len(rows):
-        note(f"first {limit:,} of {len(rows):,} captures (--limit)")
+    limited(Listing(columns, rows, extra=frozenset({"capture_id"}), empty="no captures"), form, limit)
 
 
 @app.command("show")
 def show_(
     ctx: typer.Context,
-    capture: Annotated[str, typer.Argument(metavar="ID", help="Capture id, or its short form from the list.")],
+    capture: Annotated[str, typer.Argument(metavar="ID|TABLE", help="Capture id, its short form, or a table.")],
+    week: WeekOption = None,
+    tier: TierOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Show one capture: file, landing, run, inputs and checks.
+    """Show one capture: file, landing, run, inputs and checks. With a table, a week and a tier: the current one.
 
-    Example: spine captures show $(spine captures list otc_raw -n 1 -f csv | sed -n 2p | cut -d, -f1)
+    Example: spine captures show symbol_hhi --week-ending 2025-11-07 --tier OTC
     """
-    from market_spine.cli.queries import DELIVERY_OF, QUALITY, first
+    from market_spine.cli.queries import DELIVERY_OF, QUALITY
     from market_spine.cli.state import control_tables, open_store, settings_of
     from market_spine.store.manifest import by_ids, inputs_of
 
     store = open_store(settings_of(ctx.obj))
     with control_tables(store) as engine:
-        chosen = _resolve(store, engine, capture)
-        arrived = first(engine.execute(DELIVERY_OF, [chosen.capture_id]).fetchall())
+        chosen = _chosen(store, engine, capture, week_of(week), [*map(str, tiers_of(tier))])
+        arrived = engine.execute(DELIVERY_OF, [chosen.capture_id]).fetchone()
         cursor = engine.execute(QUALITY, [chosen.capture_id])
         checks = Listing([one[0] for one in cursor.description or ()], cursor.fetchall(), "Checks", empty="none")
     with store.control.read() as connection:
@@ -121,11 +120,8 @@ def _facts(store: Store, one: Capture, arrived: tuple[Any, ...] | None) -> list[
 
 
 def _say_facts(facts: list[tuple[str, Any]]) -> None:
-    from market_spine.cli.output import out
-
-    console = out()
     for name, value in facts:
-        console.print(f"[bold]{name:<15}[/]{escaped(cell(value))}", soft_wrap=True)
+        code(f"{name:<15}{cell(value)}")
 
 
 @app.command()
@@ -137,7 +133,7 @@ def diff(
     ] = None,
     week: WeekOption = None,
     tier: TierOption = None,
-    limit: LimitOption = 40,
+    limit: LimitOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Compare two captures by natural key: rows added, removed and changed, with the difference.
@@ -163,10 +159,7 @@ def diff(
     rows = [tuple(map(_number, row)) for row in found.changes]
     if form is Format.TABLE:
         _headline(found, old, new)
-    shown = rows if form is not Format.TABLE else rows[:limit]
-    show(Listing(found.columns, shown, empty="no differences"), form)
-    if len(shown) < len(rows):
-        note(f"first {limit:,} of {len(rows):,} changed values (--limit)")
+    limited(Listing(found.columns, rows, empty="no differences"), form, limit, 40)
 
 
 def _compared(
@@ -207,28 +200,47 @@ def _pair(
     store: Store, engine: DuckDBPyConnection, before: str, after: str | None, week: date | None, tiers: list[str]
 ) -> tuple[Capture, Capture]:
     """The two captures that the arguments name, the earlier one first."""
-    from market_spine.cli.queries import revisions
-    from market_spine.cli.tables import captured, known
+    from market_spine.cli.tables import known
 
     if before.lower() not in known():
         old = _resolve(store, engine, before)
-        if after:
-            return old, _resolve(store, engine, after)
-        current = [
-            one for one, _, is_current in revisions(engine, old.table_name, old.week_ending, old.tier) if is_current
-        ]
-        return old, _resolve(store, engine, current[0])
-    named, table = captured(before)
-    if week is None or (table.by_tier and len(tiers) != 1):
-        raise PartitionError(f"which partition of {named.sql_name}?", "add --week-ending FRIDAY and one --tier")
-    tier = tiers[0] if table.by_tier else "ALL"
-    ids = [one for one, _, _ in revisions(engine, named.sql_name, week, tier)]
+        return old, _resolve(store, engine, after) if after else _current(store, engine, old)
+    ids = _history(engine, before, week, tiers)
     if len(ids) < 2:
         raise QueryError(
-            f"{named.sql_name} {tier}:{week} has {len(ids)} revision{'' if len(ids) == 1 else 's'}: nothing to compare",
-            f"see what there is with: spine captures list {named.sql_name} --all",
+            f"{before} of {week} has {len(ids)} revision{'' if len(ids) == 1 else 's'}: nothing to compare",
+            f"see what there is with: spine captures list {before} --all",
         )
     return _resolve(store, engine, ids[-2]), _resolve(store, engine, ids[-1])
+
+
+def _chosen(store: Store, engine: DuckDBPyConnection, text: str, week: date | None, tiers: list[str]) -> Capture:
+    """The capture of that id, or the current one of a table's partition."""
+    from market_spine.cli.tables import known
+
+    if text.lower() not in known():
+        return _resolve(store, engine, text)
+    ids = _history(engine, text, week, tiers)
+    if not ids:
+        raise QueryError(f"{text} of {week} has no capture", SEE)
+    return _resolve(store, engine, ids[-1])
+
+
+def _current(store: Store, engine: DuckDBPyConnection, old: Capture) -> Capture:
+    from market_spine.cli.queries import revisions
+
+    return _resolve(store, engine, revisions(engine, old.table_name, old.week_ending, old.tier)[-1])
+
+
+def _history(engine: DuckDBPyConnection, name: str, week: date | None, tiers: list[str]) -> list[str]:
+    """The capture ids of one partition of the table ``name``, the current one last."""
+    from market_spine.cli.queries import revisions
+    from market_spine.cli.tables import captured
+
+    named, table = captured(name)
+    if week is None or (table.by_tier and len(tiers) != 1):
+        raise PartitionError(f"which partition of {named.sql_name}?", "add --week-ending FRIDAY and one --tier")
+    return revisions(engine, named.sql_name, week, tiers[0] if table.by_tier else "ALL")
 
 
 def _resolve(store: Store, engine: DuckDBPyConnection, text: str) -> Capture:

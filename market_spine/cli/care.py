@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from market_spine.cli.door import NOT_SATISFIED
-from market_spine.cli.output import Format, FormatOption, Listing, escaped, note, say, show
+from market_spine.cli.output import Format, FormatOption, Listing, code, escaped, note, say, show
 from market_spine.domain.errors import SpineError
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
     from market_spine.store.verify import Difference
 
+NEXT = {
+    "spine demo": "the whole way, offline, in a home of its own",
+    "spine backfill --weeks-back 4": "the newest four weeks of the source",
+    "spine catalog": "what there is to run and to read",
+}
 database = typer.Typer(name="db", no_args_is_help=True, help="The control database.")
 
 
@@ -41,14 +47,18 @@ def init(ctx: typer.Context) -> None:
     applied = store.ensure()
     folder = dagster_home(store)
     is_new = prepare_dagster(folder)
-    say(f"[bold]home[/]        {escaped(str(store.home.root))}")
-    say(f"[bold]control[/]     {escaped(repr(store.control))}")
-    say(f"[bold]migrations[/]  {', '.join(applied) if applied else 'none to apply'}")
-    say(f"[bold]dagster[/]     {escaped(str(folder / 'dagster.yaml'))}{' (written)' if is_new else ''}")
-    say("\n[bold]next:[/]")
-    say("  spine demo                              the whole way, offline, in a home of its own")
-    say("  spine backfill --weeks-back 4           the last four weeks of MARKET_SPINE_SOURCE")
-    say(f"  DAGSTER_HOME={escaped(str(folder))} dagster dev")
+    facts = {
+        "home": str(store.home.root),
+        "control": repr(store.control).removeprefix("Control(").removesuffix(")"),
+        "migrations": ", ".join(applied) if applied else "none to apply",
+        "dagster": f"{folder / 'dagster.yaml'}{' (written)' if is_new else ''}",
+    }
+    for name, value in facts.items():
+        code(f"{name:<12}{value}")
+    say("\n[bold]next[/]")
+    for command, what in NEXT.items():
+        say(f"  {command:<30}{what}")
+    code(f"  DAGSTER_HOME={shlex.quote(str(folder))} dagster dev")
 
 
 def publish(ctx: typer.Context) -> None:
@@ -111,9 +121,8 @@ def _differences(found: Sequence[Difference], form: Format, agreed: str) -> None
     listing = Listing(columns, rows, wrapped=frozenset({"name", "detail", "remedy"}), empty=agreed)
     if form is Format.TABLE and found:
         for one in found:
-            say(
-                f"[red]{one.kind}[/] {escaped(one.name)}\n  {escaped(one.detail)}\n  [bold]next:[/] {escaped(one.remedy)}"
-            )
+            say(f"[red]{one.kind}[/] {escaped(one.name)}")
+            code(f"  {one.detail}\n  next: {one.remedy}")
     else:
         show(listing, form)
     if found:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from market_spine.cli.output import Format, FormatOption, Listing, escaped, say, show
+from market_spine.cli.output import Format, FormatOption, Listing, code, escaped, say, show
 
 if TYPE_CHECKING:
     from market_spine.assets.compute import Step
     from market_spine.cli.tables import Named
     from market_spine.domain.contracts import Table
+
+
+ALIAS = "another name of"
 
 
 def catalog(
@@ -34,12 +39,19 @@ def catalog(
         show(Listing(["kind", "name", "grain", "version", "stage", "description"], entries), form)
         return
     for kind, title in (("table", "Tables"), ("view", "Views"), ("pipeline", "Pipelines (spine run NAME)")):
-        rows = [entry for entry in entries if entry[0] == kind]
+        rows = [entry for entry in entries if entry[0] == kind and not _is_alias(entry)]
         columns = ["name", "version", "description"] if kind == "table" else ["name", "description"]
         cut = [[one[1], one[3], one[5]] if kind == "table" else [one[1], one[5]] for one in rows]
         show(Listing(columns, cut, title, wrapped=frozenset({"description"})))
         say("")
+    aliases = sum(map(_is_alias, entries))
+    say(f"[dim]{aliases} longer names of the same tables are views too: spine catalog --format csv[/]")
     say("[dim]one in full: spine catalog TABLE[/]")
+
+
+def _is_alias(entry: Sequence[Any]) -> bool:
+    """Whether a view is a table's longer name."""
+    return entry[0] == "view" and str(entry[5]).startswith(ALIAS)
 
 
 def _entries() -> list[list[Any]]:
@@ -56,7 +68,7 @@ def _entries() -> list[list[Any]]:
             found.append(["table", name, grain, version, one.stage.value, one.description])
         for extra in views_of(feed):
             is_macro = "MACRO" in extra.sql
-            told = extra.sql.partition(" AS ")[0].split(None, 4)[-1] if is_macro else _of(extra.sql)
+            told = f"macro {extra.sql.partition(' MACRO ')[2].partition(' AS ')[0]}" if is_macro else _of(extra.sql)
             found.append(["view", extra.name, None, None, None, told])
         for pipeline in pipelines_of(feed).values():
             found.append(["pipeline", pipeline.name, None, None, None, pipeline.description])
@@ -67,7 +79,8 @@ def _of(sql: str) -> str:
     """The tables that a view reads."""
     words = sql.replace("\n", " ").split()
     names = [words[place + 1] for place, word in enumerate(words[:-1]) if word in ("FROM", "JOIN")]
-    return "over " + ", ".join(dict.fromkeys(names))
+    is_alias = sql.partition(" AS ")[2].split() == ["SELECT", "*", "FROM", *names]
+    return f"{ALIAS if is_alias else 'over'} {', '.join(dict.fromkeys(names))}"
 
 
 def _one(named: Named, form: Format) -> None:
@@ -76,7 +89,7 @@ def _one(named: Named, form: Format) -> None:
     steps = {step.table_name: step for step in steps_of(named.feed).values()}
     step = steps.get(named.sql_name)
     if named.table is None:
-        _view(named)
+        _view(named, form)
         return
     lineage = _lineage(step) if step else {}
     rows = [
@@ -88,7 +101,8 @@ def _one(named: Named, form: Format) -> None:
     wrapped = frozenset({"description", "from"})
     show(Listing(columns, rows, wrapped=wrapped), form)
     if form is Format.TABLE and step:
-        say(f"\n[bold]SQL[/]\n{escaped(step.calculation.sql.strip())}")
+        say("\n[bold]SQL[/]")
+        code(dedented(step.calculation.sql))
 
 
 def _head(named: Named, table: Table, step: Step | None) -> None:
@@ -106,12 +120,20 @@ def _head(named: Named, table: Table, step: Step | None) -> None:
     say("")
 
 
-def _view(named: Named) -> None:
+def dedented(sql: str) -> str:
+    """SQL as it stands in a module, without the module's indent."""
+    return inspect.cleandoc("\n" + sql)
+
+
+def _view(named: Named, form: Format) -> None:
     from market_spine.assets.views import views_of
 
     (sql,) = (extra.sql for extra in views_of(named.feed) if extra.name == named.sql_name)
+    if form is not Format.TABLE:
+        show(Listing(["name", "sql"], [[named.sql_name, dedented(sql)]]), form)
+        return
     say(f"[bold]{named.sql_name}[/]  a view over the latest captures\n")
-    say(escaped(sql))
+    code(dedented(sql))
 
 
 def _lineage(step: Step) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`spine demo`: six synthetic weeks of three tiers through the whole platform, offline, at four moments of a fixed past.
+"""`spine demo`: six synthetic weeks of three tiers through the whole platform, offline, at moments of a fixed past.
 
 What belongs here: the acts. What does not: what is told afterwards, all of it asked of the store (`demo_story`).
 """
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from market_spine.cli.output import escaped, note, say
+from market_spine.cli.output import escaped, say
 from market_spine.cli.request import Params, Request
 from market_spine.cli.state import State
-from market_spine.domain.errors import StoreError
+from market_spine.domain.errors import SpineError, StoreError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.domain.weeks import weeks_between
@@ -36,6 +36,7 @@ SOURCE = (
     f"fault=restatement:{RESTATED}:3"
 )
 MARK = ".spine-demo"  # only a folder with this file is ever wiped
+DONE = "made by spine demo, and wiped by the next one\n"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ ACTS = (
     Act(
         datetime(2025, 12, 15, 15, tzinfo=UTC),
         tuple(WeekKey(week, tier) for week in WEEKS for tier in Tier),
-        "six weeks of three tiers are loaded; one tier of the newest week is late",
+        "six weeks of three tiers; the newest lacks one that is late",
     ),
     Act(datetime(2025, 12, 17, 15, tzinfo=UTC), (LATE,), "the late tier has arrived"),
     Act(
@@ -64,7 +65,9 @@ ACTS = (
 
 def demo(
     ctx: typer.Context,
-    keep: Annotated[bool, typer.Option("--keep", help="Go on with what an earlier demo left.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what an earlier demo made, and only tell it again.")
+    ] = False,
 ) -> None:
     """Show the whole way of synthetic weeks through the platform, offline, in a home of its own (--home to choose).
 
@@ -83,26 +86,30 @@ def demo(
         settings = settings.model_copy(update={"home": settings.home / "demo"})
     settings = settings.model_copy(update={"control_url": type(settings.control_url)("")})
     home = settings.home.absolute()
-    _prepare(home, keep)
+    told_before = keep and (home / MARK).exists() and (home / MARK).read_text(encoding="utf-8") == DONE
+    if not told_before:
+        _prepare(home)
     say(
         f"[bold]Market Spine[/], with {len(WEEKS)} synthetic weeks of {len(Tier)} tiers\n[dim]{escaped(str(home))}[/]\n"
     )
     spine = build_spine(settings, source=SyntheticSource.from_spec(SOURCE))
-    with open_instance(spine.store) as instance:
-        for act in ACTS:
-            _play(spine, act, instance, state)
+    if not told_before:
+        with open_instance(spine.store) as instance:
+            for act in ACTS:
+                _play(spine, act, instance, state)
+        (home / MARK).write_text(DONE, encoding="utf-8")
     demo_story.tell(spine.store, home)
 
 
-def _prepare(home: Path, keep: bool) -> None:
+def _prepare(home: Path) -> None:
     """An empty folder. One that is not a demo's is never touched."""
     mark = home / MARK
     if home.exists() and any(home.iterdir()) and not mark.exists():
         raise StoreError(f"{home} is not empty, and no demo's home", "name another folder: spine demo --home FOLDER")
-    if home.exists() and not keep:
+    if home.exists():
         shutil.rmtree(home)
     home.mkdir(parents=True, exist_ok=True)
-    mark.write_text("made by spine demo, and wiped by the next one\n", encoding="utf-8")
+    mark.touch()
 
 
 def _play(spine: Spine, act: Act, instance: DagsterInstance, state: State) -> None:
@@ -119,8 +126,7 @@ def _play(spine: Spine, act: Act, instance: DagsterInstance, state: State) -> No
         found, counted = carry_out(there, request, sorted(act.keys), instance, state.log_level)
     captured, unchanged = sum(one.captured for one in counted), sum(one.unchanged for one in counted)
     say(f"[bold]{act.moment:%a %Y-%m-%d}[/]  {act.told}")
-    say(
-        f"[dim]                {captured:,} captures made, {unchanged:,} unchanged, in {len(found.run_ids)} Dagster runs[/]"
-    )
-    for failure in found.failures:
-        note(f"[red]{escaped(failure)}[/]")
+    done = f"{captured:,} captures made, {unchanged:,} unchanged, in {len(found.run_ids)} Dagster runs"
+    say(f"[dim]{' ' * 16}{done}[/]")
+    if found.failures:
+        raise SpineError(found.failures[0], "spine demo --verbose  (shows Dagster's log)")

@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from market_spine.cli.output import Listing, cell, escaped, say, show
+from market_spine.cli.output import Listing, cell, code, escaped, say, show
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -82,11 +82,11 @@ def _as_of(engine: DuckDBPyConnection) -> dict[str, Any]:
     gone = [row[0] for row in _rows(engine, GONE)[1]]
     week, symbol = found["week_ending"], found["symbol"]
     say("[bold]One question, two answers[/]")
-    say(f"How many shares of {symbol} ({found['tier']}) changed hands in the week that ended on {week}?")
+    say(f"How many shares of {symbol} ({found['tier']}) were traded in week {week}?")
     say(f"  as known on {found['known']:%Y-%m-%d}   {cell(found['before']):>16}")
     say(f"  as known on {found['restated']:%Y-%m-%d}   {cell(found['after']):>16}")
     if gone:
-        say(f"The restatement also removed {', '.join(gone)}: as of then it is there, today it is not.")
+        say(f"The restatement also removed {', '.join(gone)}: there as of then, gone today.")
     say("")
     return found
 
@@ -119,8 +119,6 @@ def next_commands(home: Path, restated: dict[str, Any]) -> list[str]:
 
 
 def _next(home: Path, restated: dict[str, Any]) -> None:
-    from market_spine.cli.output import out
-
     say("[bold]Try next[/]")
     for command in next_commands(home, restated):
-        out().print(f"  {escaped(command)}", soft_wrap=True)
+        code(f"  {command}")

@@ -25,7 +25,7 @@ SourceOption = Annotated[
         "--source", metavar="SOURCE", help="synthetic[:OPTIONS], file:PATH or finra-api; else MARKET_SPINE_SOURCE."
     ),
 ]
-LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows to show at most.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="Rows to show at most.")]
 
 
 def week_of(text: str | None) -> date | None:

@@ -9,11 +9,11 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -57,11 +57,11 @@ def out() -> Console:
     return Console(highlight=False)
 
 
-def errors() -> Console:
-    """Failures, notes and progress."""
+def errors(stream: IO[str] | None = None) -> Console:
+    """Failures, notes and progress; to ``stream`` where stderr itself is not to be used."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, file=stream, highlight=False)
 
 
 def say(text: str) -> None:
@@ -69,9 +69,22 @@ def say(text: str) -> None:
     out().print(text)
 
 
+def code(text: str) -> None:
+    """SQL or a command, to be copied: never broken, whatever the width."""
+    out().print(text, soft_wrap=True, markup=False)
+
+
 def note(text: str) -> None:
     """A remark on stderr, so that it is in no pipe."""
-    errors().print(text)
+    errors().print(text, soft_wrap=True)
+
+
+def limited(listing: Listing, form: Format, limit: int | None, default: int = 50) -> None:
+    """Print at most ``limit`` rows, and tell of more; without one: ``default`` on the screen, all for programs."""
+    most = limit or (default if form is Format.TABLE else len(listing.rows))
+    show(replace(listing, rows=listing.rows[:most]), form)
+    if len(listing.rows) > most:
+        note(f"first {most:,} of {len(listing.rows):,} rows (--limit)")
 
 
 def show(listing: Listing, form: Format = Format.TABLE) -> None:
@@ -120,10 +133,8 @@ def _moment(value: datetime, joint: str) -> str:
 
 def cell(value: Any) -> str:
     """A value as people read it: thousands separated, whole seconds UTC, absent as a dash."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
     if isinstance(value, datetime):
         return _moment(value, " ")
     if isinstance(value, Decimal):
@@ -147,20 +158,34 @@ def show_table(listing: Listing) -> None:
     """A table that fits the width: columns that are equal in every row move below it, then the last ones give way."""
     console = out()
     if listing.title:
-        console.print(f"[bold]{_escaped(listing.title)}[/]")
+        console.print(f"[bold]{escaped(listing.title)}[/]")
     if not listing.rows:
-        console.print(f"[dim]{_escaped(listing.empty)}[/]")
+        console.print(f"[dim]{escaped(listing.empty)}[/]")
         return
     shown = [place for place, name in enumerate(listing.columns) if name not in listing.extra]
     cells = {place: [cell(row[place]) for row in listing.rows] for place in shown}
+    if len(listing.rows) == 1 and _needed(listing, cells, shown) > console.width:
+        _show_one(console, listing, cells)
+        return
     kept, constant, hidden = _fit(listing, cells, console.width)
     console.print(_table(listing, {place: cells[place] for place in kept}, console.width))
     if constant:
         told = ", ".join(f"{listing.columns[place]} {cells[place][0]}" for place in constant)
-        console.print(f"[dim]every row: {_escaped(told)}[/]")
+        console.print(f"[dim]every row: {escaped(told)}[/]")
     if hidden:
         names = ", ".join(listing.columns[place] for place in hidden)
-        console.print(f"[dim]not shown at this width: {_escaped(names)} (--format csv has all)[/]")
+        console.print(f"[dim]not shown at this width: {escaped(names)} (--format csv has all)[/]")
+
+
+def _show_one(console: Console, listing: Listing, cells: dict[int, list[str]]) -> None:
+    """A single row that is too wide: one line per column."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, GAP))
+    for place, (value,) in cells.items():
+        table.add_row(Text(_header(listing, place), style="bold"), Text(value, style=STYLES.get(value, "")))
+    console.print(table)
 
 
 def _fit(listing: Listing, cells: dict[int, list[str]], width: int) -> tuple[list[int], list[int], list[int]]:
@@ -236,12 +261,8 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float | Decimal) and not isinstance(value, bool))
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """``text`` for a line with rich markup: brackets in data stay brackets."""
     from rich.markup import escape
 
     return escape(text)
-
-
-def escaped(text: str) -> str:
-    """``text`` for a line with rich markup: brackets in data stay brackets."""
-    return _escaped(text)

@@ -1,17 +1,27 @@
-"""Progress of a long run: stage or table, partitions done of all, time left. A live line on a terminal, plain lines else.
+"""Progress of a long run: table, partitions done of all, time left. A live line on a terminal, plain lines else.
 
 What belongs here: the display. What does not: who calls it (every stage, through `Spine.progress`).
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from market_spine.cli.output import errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+def _own_stderr() -> IO[str] | None:
+    """The terminal itself: while a step runs, Dagster sends descriptors 1 and 2 to its compute logs."""
+    try:
+        return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", buffering=1)
+    except (OSError, ValueError):  # a stderr that is no file, as in tests: Dagster cannot send it elsewhere
+        return None
 
 
 class Watch:
@@ -22,7 +32,8 @@ class Watch:
 
     def __init__(self, expected: int, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = errors()
+        self.stream = _own_stderr()
+        self.console = errors(self.stream)
         self.expected = expected
         self.done: dict[str, int] = {}
         self.before: dict[str, int] = {}  # done in earlier runs of the same table: a request may have several ranges
@@ -50,6 +61,8 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.display:
             self.display.stop()
+        if self.stream:
+            self.stream.close()
 
     def step(self, name: str, done: int, total: int) -> None:
         """Called by every stage of a run."""

@@ -5,7 +5,7 @@ What belongs here: SQL that only shows what is recorded. What does not: SQL that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ REJECTS = """
 """
 DELIVERIES = f"""
     SELECT week_ending, tier, action, week_source AS "week found by", line_count AS lines, fetched_at,
-           source_kind AS source, source_name AS name, reason, {SHORT.format("capture_id")} AS capture, landing_id
+           {SHORT.format("capture_id")} AS capture, source_kind AS source,
+           CASE WHEN source_kind = 'file' THEN parse_filename(source_name) ELSE left(source_name, 40) END AS name,
+           reason, source_name, landing_id
     FROM core_deliveries WHERE {{filters}} ORDER BY fetched_at, week_ending, tier
 """
 QUALITY = """
@@ -43,18 +45,13 @@ DELIVERY_OF = """
     SELECT source_name, week_source, fetched_at, line_count, headers_json, landing_id
     FROM core_deliveries WHERE capture_id = ? ORDER BY fetched_at LIMIT 1
 """
-LATE = """
-    SELECT week_ending, tier, actual, severity, checked_at FROM core_quality
-    WHERE check_name = 'delivered' AND status = 'failed' AND is_expected = 0
-    ORDER BY checked_at, week_ending, tier
-"""
 
 
 def filters(**wanted: object) -> tuple[str, list[object]]:
     """``column = ?`` for everything that is not None; a sequence becomes IN. Values are bound, never written."""
     parts, values = ["true"], list[object]()
     for column, value in wanted.items():
-        if value is None or value == ():
+        if value is None or value in ((), []):
             continue
         if isinstance(value, list | tuple):
             parts.append(f"{column} IN ({', '.join('?' * len(value))})")
@@ -86,13 +83,8 @@ def capture_ids(engine: DuckDBPyConnection, text: str) -> list[str]:
     return [row[0] for row in engine.execute(sql, [text, text.lower()]).fetchall()]
 
 
-def revisions(engine: DuckDBPyConnection, table: str, week: date, tier: str) -> Rows:
-    """(capture_id, revision, is_current) of one partition, oldest first; overwritten ones have left the history."""
-    sql = """SELECT capture_id, revision, is_current FROM core_manifest
-             WHERE table_name = ? AND week_ending = ? AND tier = ? AND status = 'complete' ORDER BY revision"""
-    return engine.execute(sql, [table, week, tier]).fetchall()
-
-
-def first(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...] | None:
-    """The first row, if there is one."""
-    return rows[0] if rows else None
+def revisions(engine: DuckDBPyConnection, table: str, week: date, tier: str) -> list[str]:
+    """The capture ids of one partition, the current one last; overwritten ones have left the history."""
+    sql = """SELECT capture_id FROM core_manifest WHERE table_name = ? AND week_ending = ? AND tier = ?
+             AND status = 'complete' ORDER BY is_current, revision"""
+    return [row[0] for row in engine.execute(sql, [table, week, tier]).fetchall()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
-from market_spine.cli.output import Format, FormatOption, Listing, note, show
+from market_spine.cli.output import Format, FormatOption, Listing, limited, note, show
 from market_spine.domain.captures import View
 from market_spine.domain.errors import QueryError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Shown to programs only: the screen has the capture's moment and revision.
 PROVENANCE = frozenset({"capture_id", "computed_at", "calc_version", "execution_id", "batch_id"})
+SCREEN = 20  # rows on the screen where no limit is given
 VERSION = frozenset({"captured_at", "revision"})
 
 
@@ -33,7 +34,7 @@ def query(
     week: WeekOption = None,
     tier: TierOption = None,
     symbol: Annotated[str | None, typer.Option("--symbol", "-s", metavar="SYMBOL", help="One symbol.")] = None,
-    limit: LimitOption = 20,
+    limit: LimitOption = None,
     as_of: Annotated[
         str | None,
         typer.Option(
@@ -55,13 +56,14 @@ def query(
 
     question = _question(find(table), week_of(week), [*map(str, tiers_of(tier))], as_of, first_release, all_revisions)
     store = open_store(settings_of(ctx.obj))
-    columns, rows = _rows(store, find(table), question, symbol, limit)
+    most = limit or (SCREEN if form is Format.TABLE else None)
+    columns, rows = _rows(store, find(table), question, symbol, most)
     hides_version = frozenset() if question.view is not View.LATEST else VERSION
     title = f"{find(table).sql_name}, {question.view}{f' {as_of}' if as_of else ''}"
-    title += f", first {limit:,} rows (--limit)" if len(rows) > limit else ""
-    show(
-        Listing(columns, rows[:limit], title, extra=PROVENANCE | hides_version, empty=_why_empty(store, question)), form
-    )
+    extra = PROVENANCE | hides_version
+    show(Listing(columns, rows[:most], title, extra=extra, empty=_why_empty(store, question)), form)
+    if most and len(rows) > most:
+        note(f"the first {most:,} rows; more with --limit")
 
 
 def _question(
@@ -84,7 +86,7 @@ def _question(
 
 
 def _rows(
-    store: Store, named: Named, question: Question, symbol: str | None, limit: int
+    store: Store, named: Named, question: Question, symbol: str | None, limit: int | None
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """One row more than ``limit``, so that it can be told that there are more."""
     with store.engine() as engine:
@@ -96,8 +98,8 @@ def _rows(
             order = []
         names = [row[0] for row in engine.execute(f"DESCRIBE {named.sql_name}").fetchall()]
         where, values = _bounds(named.sql_name, names, question, symbol)
-        by = ", ".join(order) or "ALL"
-        cursor = engine.execute(f"SELECT * FROM {named.sql_name} WHERE {where} ORDER BY {by} LIMIT {limit + 1}", values)
+        by, only = ", ".join(order) or "ALL", f" LIMIT {limit + 1}" if limit else ""
+        cursor = engine.execute(f"SELECT * FROM {named.sql_name} WHERE {where} ORDER BY {by}{only}", values)
         return names, cursor.fetchall()
 
 
@@ -130,7 +132,7 @@ def fill(store: Store, engine: DuckDBPyConnection) -> None:
 def sql(
     ctx: typer.Context,
     text: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads; - reads it from stdin.")],
-    limit: LimitOption = 1000,
+    limit: LimitOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Ask in SQL (DuckDB), over the latest captures, every version and the control tables.
@@ -155,6 +157,4 @@ def sql(
     if "explain_value" in columns:
         sys.stdout.write("\n".join(str(row[-1]) for row in rows) + "\n")
         return
-    show(Listing(columns, rows[:limit], empty="no rows"), form)
-    if len(rows) > limit:
-        note(f"first {limit:,} of {len(rows):,} rows (--limit)")
+    limited(Listing(columns, rows, empty="no rows"), form, limit, 200)

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
-from market_spine.cli.output import Format, FormatOption, Listing, note, show
+from market_spine.cli.output import Format, FormatOption, Listing, limited
 from market_spine.cli.state import State
 
-SHOWN_TO_PROGRAMS = frozenset({"rejected_at", "source_id", "landing_id", "part_no"})
-WRAPPED = frozenset({"detail", "raw_text", "name", "reason"})
+SHOWN_TO_PROGRAMS = frozenset({"rejected_at", "source_id", "landing_id", "part_no", "source_name"})
+WRAPPED = frozenset({"detail", "raw_text", "reason"})
 
 
 def rejects(
@@ -22,7 +22,7 @@ def rejects(
     week: WeekOption = None,
     tier: TierOption = None,
     code: Annotated[str | None, typer.Option("--code", metavar="CODE", help="One reason, e.g. BLANK_SYMBOL.")] = None,
-    limit: LimitOption = 50,
+    limit: LimitOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """List lines that were set aside: where they stood, why, and their raw text.
@@ -33,7 +33,7 @@ def rejects(
     from market_spine.cli.tables import captured
 
     name = captured(table)[0].sql_name if table else None
-    wanted = {"table_name": name, "reason_code": code.upper() if code else None}
+    wanted: dict[str, object] = {"table_name": name, "reason_code": code.upper() if code else None}
     _list(ctx.obj, REJECTS, wanted, week, tier, limit, form, "no rejects")
 
 
@@ -41,7 +41,7 @@ def deliveries(
     ctx: typer.Context,
     week: WeekOption = None,
     tier: TierOption = None,
-    limit: LimitOption = 50,
+    limit: LimitOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """List what arrived: from where, how its week was found, and what became of it.
@@ -59,7 +59,7 @@ def _list(
     wanted: dict[str, object],
     week: str | None,
     tier: list[str] | None,
-    limit: int,
+    limit: int | None,
     form: Format,
     empty: str,
 ) -> None:
@@ -69,7 +69,4 @@ def _list(
     bounds = wanted | {"week_ending": week_of(week), "tier": [*map(str, tiers_of(tier))]}
     with control_tables(open_store(settings_of(state))) as engine:
         columns, rows = listed(engine, sql, **bounds)
-    shown = rows if form is not Format.TABLE else rows[:limit]
-    show(Listing(columns, shown, wrapped=WRAPPED, extra=SHOWN_TO_PROGRAMS, empty=empty), form)
-    if len(shown) < len(rows):
-        note(f"first {limit:,} of {len(rows):,} (--limit)")
+    limited(Listing(columns, rows, wrapped=WRAPPED, extra=SHOWN_TO_PROGRAMS, empty=empty), form, limit)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from market_spine.cli.output import Format, Listing, escaped, note, show
-from market_spine.cli.work import Availability, Forecast, Tally
+from market_spine.cli.output import Format, Listing, escaped, note, say, show
+from market_spine.cli.work import Forecast, Tally
 from market_spine.domain.keys import WeekKey
 
 if TYPE_CHECKING:
@@ -37,31 +37,33 @@ def absent(found: Mapping[WeekKey, str]) -> None:
 
 def plan(launches: Sequence[Launch], forecasts: Sequence[Forecast], form: Format) -> None:
     """A dry run: the runs, and what each would find to do."""
-    columns = ["table", "partitions", "to do", "unchanged", "without input"]
+    columns = ["table", "partitions", "to do", "unchanged", "no input"]
     rows = [[one.table, one.asked, one.to_do, one.up_to_date, one.lacking] for one in forecasts]
     if form is Format.TABLE:
         runs = [[place, names(launch), span(launch)] for place, launch in enumerate(launches, start=1)]
         listing = Listing(["run", "assets", "partitions"], runs, "Runs", frozenset({"assets", "partitions"}))
         show(listing)
-        note("")
+        say("")
     show(Listing(columns, rows, "Partitions, by what is there now", empty="nothing to do"), form)
 
 
 def names(launch: Launch) -> str:
     """The assets of a run."""
-    return ", ".join(key.to_user_string() for key in launch.assets)
+    first = launch.assets[0].to_user_string()
+    others = len(launch.assets) - 1
+    return f"{first} and {others} more" if others else first
 
 
 def span(launch: Launch) -> str:
     """The partitions of a run."""
     if not launch.first:
-        return "(none)"
+        return "all"
     return launch.first if launch.first == launch.last else f"{launch.first} .. {launch.last}"
 
 
 def outcome(found: Outcome, counted: Sequence[Tally], form: Format, raw: str) -> None:
     """The summary per table, and every partition without a new capture with its reason."""
-    columns = ["table", "partitions", "captured", "unchanged", "without capture", "rejects"]
+    columns = ["table", "partitions", "captured", "unchanged", "no capture", "rejects"]
     rows = [[one.table, one.asked, one.captured, one.unchanged, len(one.lacking), one.rejects] for one in counted]
     show(Listing(columns, rows), form)
     for why in found.failures:

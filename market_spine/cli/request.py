@@ -82,7 +82,7 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def parse(texts: Iterable[str], given: Params) -> Params:
-    """``given`` (from options) with every ``key=value`` of ``texts``; saying one thing twice differently is an error."""
+    """``given`` (from options) with every ``key=value`` of ``texts``; saying a thing twice differently is an error."""
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -17,6 +17,7 @@ from market_spine.domain.captures import RevisionPolicy
 
 if TYPE_CHECKING:
     from market_spine.assets.spine import Spine
+    from market_spine.cli.work import Availability
     from market_spine.sources.delivery import Inventory
 
 PolicyOption = Annotated[
@@ -127,12 +128,11 @@ def _carry_out(state: State, request: Request, source: str | None, dry_run: bool
     _start(state, spine, request, form, bool(filtered and _missing(spine, request, there)))
 
 
-def _missing(spine: Spine, request: Request, there: object) -> bool:
+def _missing(spine: Spine, request: Request, there: Availability) -> bool:
     """Whether something asked for is neither at the source nor in the store."""
-    from market_spine.cli.work import Availability
     from market_spine.store.manifest import Question
 
-    if not isinstance(there, Availability) or not there.absent:
+    if not there.absent:
         return False
     spine.store.ensure()
     weeks = {key.week_ending for key in there.absent}

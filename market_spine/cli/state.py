@@ -64,7 +64,8 @@ def feeds() -> tuple[Feed, ...]:
 
 def is_there(store: Store) -> bool:
     """Whether the store was ever begun; looking does not begin it."""
-    return store.control.is_postgres or Path(store.home.control_url.removeprefix("sqlite:///")).exists()
+    url = store.home.control_url
+    return store.control.url != url or Path(url.removeprefix("sqlite:///")).exists()
 
 
 def open_store(settings: Settings) -> Store:
@@ -72,7 +73,7 @@ def open_store(settings: Settings) -> Store:
     from market_spine.store.store import Store
 
     store = Store.at(settings.home, settings.control_url.get_secret_value(), settings.threads)
-    if not (settings.control_url.get_secret_value() or is_there(store)):
+    if not is_there(store):
         raise StoreError(
             f"there is no store in {store.home.root}",
             "spine demo  (offline, with its own home), spine init, or name another home with --home",

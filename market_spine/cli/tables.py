@@ -1,4 +1,4 @@
-"""Which table a name on the command line means, and how it is read: the one place for `query`, `captures` and `catalog`."""
+"""Which table or view a name on the command line means: the one place for `query`, `captures` and `catalog`."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ FETCH = "fetch"  # the name under which deliveries are counted in the progress d
 
 @dataclass(frozen=True)
 class Availability:
-    """What a source has of what is asked: partitions it has, why it has not the others, files it does not understand."""
+    """What a source has of what is asked, why it has not the rest, and the files that it does not understand."""
 
     have: tuple[WeekKey, ...]
     absent: dict[WeekKey, str] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Availability:
 
 
 def availability(inventory: Inventory, keys: Sequence[WeekKey], now: datetime) -> Availability:
-    """``keys`` against the ``inventory``. Nothing that was asked for disappears: it is had, or absent with its reason."""
+    """``keys`` against the ``inventory``. Nothing that was asked for disappears: it is there or has a reason."""
     from market_spine.domain.publication import is_due, publication_date
 
     known = set(inventory.keys)
@@ -169,7 +169,7 @@ class Forecast:
 
 
 def forecast(spine: Spine, request: Request, keys: Sequence[WeekKey], can_fetch: Sequence[WeekKey]) -> list[Forecast]:
-    """What ``request`` would do, judged by what is there now. Raw is always asked of the source: its content decides."""
+    """What ``request`` would do, judged by what is there now. Raw is always fetched: its content decides."""
     from market_spine.assets.tables import CALENDAR, steps_of
 
     by_table = {step.table_name: step for step in steps_of(request.feed).values()}

@@ -76,10 +76,8 @@ def _show_side(
 def _join(connection: DuckDBPyConnection, key: tuple[str, ...], values: list[str]) -> None:
     same = " AND ".join(f"b.{identifier(name)} IS NOT DISTINCT FROM a.{identifier(name)}" for name in values) or "true"
     keys = ", ".join(f"coalesce(b.{identifier(name)}, a.{identifier(name)}) AS {identifier(name)}" for name in key)
-    pairs = "".join(
-        f", b.{identifier(name)} AS {identifier(f'{name}__before')}, a.{identifier(name)} AS {identifier(f'{name}__after')}"
-        for name in values
-    )
+    sides = [(name, side) for name in values for side in ("before", "after")]
+    pairs = "".join(f", {side[0]}.{identifier(name)} AS {identifier(f'{name}__{side}')}" for name, side in sides)
     on = " AND ".join(f"b.{identifier(name)} IS NOT DISTINCT FROM a.{identifier(name)}" for name in key) or "true"
     connection.execute(f"""
         CREATE OR REPLACE TABLE compared AS

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import sqlalchemy as sa
 
 from market_spine.domain.errors import StoreError
 from market_spine.store.files import fsync_folder
-from market_spine.store.schema import JOURNALLED, MANIFEST
+from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 from market_spine.store.verify import Difference
 
@@ -43,10 +45,43 @@ def _rows(table: sa.Table, store: Store) -> dict[tuple[object, ...], dict[str, o
     return {tuple(row[name] for name in names): row for row in rows}
 
 
+def ailment(live: Store) -> str:
+    """Why the live control rows are nothing to compare with: lost, empty or damaged; '' where they are sound.
+
+    Landing and its journal hold all that such a database held, so that it can be made anew.
+    """
+    try:
+        with live.control.read() as connection:
+            if not live.control.is_postgres:
+                verdict = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+                if verdict != "ok":
+                    return f"the control database is damaged: {verdict}"
+            if not sa.inspect(connection).has_table(BATCHES.name):
+                return "the control database is lost"
+            return "" if connection.scalar(sa.select(sa.func.count()).select_from(BATCHES)) else "it is empty"
+    except StoreError as error:
+        if type(error.__cause__) is sa.exc.DatabaseError:  # its children are outages and mistakes, not damage
+            return f"the control database is damaged: {error.__cause__.orig}"
+        raise
+
+
+def renew(live: Store) -> None:
+    """An empty control database in the place of an ailing one, which is kept beside it under another name."""
+    live.control.dispose()
+    if not live.control.is_postgres:
+        database = Path(str(sa.make_url(live.control.url).database))
+        aside = f".damaged-{uuid.uuid4().hex[:8]}"
+        for path in (database, *(database.with_name(database.name + end) for end in ("-wal", "-shm"))):
+            if path.exists():
+                path.rename(path.with_name(path.name + aside))
+    live.ensure()
+
+
 def swap(live: Store, shadow: Store) -> None:
     """Move the shadow's files beside the live ones and put its rows in the place of the live rows, in one transaction.
 
     The old files stay until `gc`: whoever reads them now finishes. A kill before the transaction leaves loose files.
+    StoreError, and no row changed, where the live store has a batch that the shadow has not: one was written meanwhile.
     """
     with shadow.control.read() as connection:
         rows = {table: [dict(row) for row in connection.execute(sa.select(table)).mappings()] for table in JOURNALLED}
@@ -58,6 +93,8 @@ def swap(live: Store, shadow: Store) -> None:
         source.rename(target)
         fsync_folder(target.parent)
     with live.control.write() as connection:
+        if set(connection.scalars(sa.select(BATCHES.c.batch_id))) - {row["batch_id"] for row in rows[BATCHES]}:
+            raise StoreError("the store was written to while it was rebuilt", "run spine rebuild again")
         for table in reversed(JOURNALLED):
             connection.execute(sa.delete(table))
         for table in JOURNALLED:

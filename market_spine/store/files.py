@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,15 +75,24 @@ def canonical_row(table: Table, leave_out: frozenset[str] = frozenset()) -> str:
     """
     own = {"week_ending", "tier"} if table.by_tier else {"week_ending"}
     named = [column for column in table.columns if column.name not in leave_out | own]
-    texts = [f"coalesce({_text_of(column)}, '\\N')" for column in named]
+    words = [identifier(column.name) for column in named if column.type == "VARCHAR"]
+    plain = _row_text(named, escaped=False)
+    if not words:
+        return plain
+    # Escaping every text costs 28 % of the hash; nearly no row needs it (pipe files cannot even contain a |).
+    together = f"concat({', '.join(words)})"
+    needs_it = f"contains({together}, '|') OR contains({together}, '\\')"
+    return f"CASE WHEN {needs_it} THEN {_row_text(named, escaped=True)} ELSE {plain} END"
+
+
+def _row_text(columns: Sequence[Column], escaped: bool) -> str:
+    texts = []
+    for column in columns:
+        text = f"CAST({identifier(column.name)} AS VARCHAR)"
+        if escaped and column.type == "VARCHAR":
+            text = f"replace(replace({text}, '\\', '\\\\'), '|', '\\p')"
+        texts.append(f"coalesce({text}, '\\N')")
     return f"concat_ws('|', {', '.join(texts)})"
-
-
-def _text_of(column: Column) -> str:
-    name = identifier(column.name)
-    if column.type != "VARCHAR":
-        return f"CAST({name} AS VARCHAR)"
-    return f"replace(replace({name}, '\\', '\\\\'), '|', '\\p')"
 
 
 def contents(connection: DuckDBPyConnection, relation: str, row: str, by_tier: bool = True) -> dict[WeekKey, Content]:

@@ -163,3 +163,8 @@ def stale(connection: sa.Connection, versions: dict[str, str]) -> list[tuple[Cap
 def tables(connection: sa.Connection) -> list[str]:
     """SQL names of all tables that have captures."""
     return list(connection.scalars(sa.select(M.table_name).distinct().order_by(M.table_name)))
+
+
+def newest(connection: sa.Connection) -> datetime | None:
+    """When anything last became known, of whatever partition; None for an empty store."""
+    return connection.scalar(sa.select(sa.func.max(M.captured_at)))

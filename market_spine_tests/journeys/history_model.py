@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -70,30 +70,38 @@ class History:
 
     captures: dict[WeekKey, list[Known]] = field(default_factory=dict)
 
-    def deliver(self, key: WeekKey, lines: tuple[Line, ...], policy: RevisionPolicy, now: datetime) -> Action:
-        """Take in one good delivery under ``policy``; what became of it."""
-        made = self.captures.setdefault(key, [])
-        if not made:
-            made.append(Known(self._moment(now), lines, 1))
-            return Action.INSERTED
-        held = made[-1]
-        if policy is RevisionPolicy.SKIP:
-            return Action.SKIPPED
-        if policy is RevisionPolicy.MERGE:
-            taken = {(line.symbol, line.mpid) for line in held.lines}
-            lines = (*held.lines, *(line for line in lines if (line.symbol, line.mpid) not in taken))
-        if Counter(lines) == Counter(held.lines):
-            return Action.SKIPPED
-        revision = held.revision + 1
-        if policy is RevisionPolicy.OVERWRITE:
-            made[-1] = Known(held.captured_at, held.lines, held.revision, is_overwritten=True)
-            revision = held.revision
-        made.append(Known(max(self._moment(now), held.captured_at + SECOND), lines, revision))
-        return Action.UPDATED
+    def deliver(self, files: State, policy: RevisionPolicy, now: datetime) -> dict[WeekKey, Action]:
+        """Take in good deliveries of one moment under ``policy``; what became of each."""
+        merged = {key: self._merged(key, lines, policy) for key, lines in files.items()}
+        actions = {key: self._action(key, lines, policy) for key, lines in merged.items()}
+        made = [key for key, action in actions.items() if action is not Action.SKIPPED]
+        later = [one.captured_at + SECOND for key in made for one in self.captures.get(key, ())]
+        # Whole seconds, one for all, and never before what is known: what was known at a moment stays so.
+        moment = max([now.replace(microsecond=0), *self.moments(), *later])
+        for key in made:
+            self._add(key, merged[key], policy, moment)
+        return actions
 
-    def _moment(self, now: datetime) -> datetime:
-        """Whole seconds; never before what is known already, so that what was known at a moment stays so."""
-        return max([now.replace(microsecond=0), *self.moments()])
+    def _merged(self, key: WeekKey, lines: tuple[Line, ...], policy: RevisionPolicy) -> tuple[Line, ...]:
+        if policy is not RevisionPolicy.MERGE or key not in self.captures:
+            return lines
+        held = self.captures[key][-1].lines
+        taken = {(line.symbol, line.mpid) for line in held}
+        return (*held, *(line for line in lines if (line.symbol, line.mpid) not in taken))
+
+    def _action(self, key: WeekKey, lines: tuple[Line, ...], policy: RevisionPolicy) -> Action:
+        if key not in self.captures:
+            return Action.INSERTED
+        same = Counter(lines) == Counter(self.captures[key][-1].lines)
+        return Action.SKIPPED if same or policy is RevisionPolicy.SKIP else Action.UPDATED
+
+    def _add(self, key: WeekKey, lines: tuple[Line, ...], policy: RevisionPolicy, moment: datetime) -> None:
+        made = self.captures.setdefault(key, [])
+        revision = made[-1].revision + 1 if made else 1
+        if made and policy is RevisionPolicy.OVERWRITE:
+            made[-1] = replace(made[-1], is_overwritten=True)
+            revision = made[-1].revision
+        made.append(Known(moment, lines, revision))
 
     def moments(self) -> list[datetime]:
         """When anything became known, oldest first."""
@@ -103,8 +111,9 @@ class History:
         return {key: made[-1].lines for key, made in self.captures.items() if made}
 
     def landed(self, moment: datetime) -> State:
-        """What had arrived by ``moment``, later overwritten or not: what derived tables were made from then."""
-        return {key: found[-1].lines for key, found in self._by(moment) if found}
+        """What had arrived by ``moment`` and is fit for use, later overwritten or not: what tables were made from."""
+        fit = ((key, [one for one in found if is_fit(one.lines)]) for key, found in self._by(moment))
+        return {key: found[-1].lines for key, found in fit if found}
 
     def visible(self, moment: datetime) -> State:
         """As `landed`, but a capture that was overwritten has left the history of raw."""
@@ -130,9 +139,16 @@ def expected(table: str, state: State) -> dict[WeekKey, Rows]:
     return {key: MEASURES[table](lines) for key, lines in state.items()}
 
 
+@cache
+def is_fit(lines: tuple[Line, ...]) -> bool:
+    """Whether no line of a venue has trades without shares or shares without trades: such a file measures nothing."""
+    sound = (line for line in lines if line.shares >= 0 and line.trades >= 0 and line.mpid)
+    return all((line.shares > 0) == (line.trades > 0) for line in sound)
+
+
 def is_kept(line: Line) -> bool:
-    """Whether normalisation keeps the line: no negative values, a venue, and shares with trades or neither."""
-    return line.shares >= 0 and line.trades >= 0 and line.mpid != "" and (line.shares > 0) == (line.trades > 0)
+    """Whether normalisation keeps a line of a file that `is_fit`: no negative values, and a venue."""
+    return line.shares >= 0 and line.trades >= 0 and line.mpid != ""
 
 
 @cache
@@ -140,7 +156,9 @@ def venue_volume(lines: tuple[Line, ...]) -> Rows:
     rows: Rows = {}
     for line in dict.fromkeys(filter(is_kept, lines)):  # exact copies count once
         shares, trades, count = rows.get((line.symbol, line.mpid), (Decimal(0), 0, 0))
-        assert isinstance(shares, Decimal) and isinstance(trades, int) and isinstance(count, int)
+        assert isinstance(shares, Decimal)
+        assert isinstance(trades, int)
+        assert isinstance(count, int)
         rows[line.symbol, line.mpid] = (shares + line.shares, trades + line.trades, count + 1)
     return rows
 
@@ -150,7 +168,8 @@ def by_symbol(lines: tuple[Line, ...]) -> dict[str, list[tuple[Decimal, str, int
     """(shares, mpid, trades) of each non-empty symbol, largest venue first, ties by mpid."""
     found: dict[str, list[tuple[Decimal, str, int]]] = {}
     for (symbol, mpid), (shares, trades, _) in venue_volume(lines).items():
-        assert isinstance(shares, Decimal) and isinstance(trades, int)
+        assert isinstance(shares, Decimal)
+        assert isinstance(trades, int)
         if symbol:
             found.setdefault(symbol, []).append((shares, mpid, trades))
     return {symbol: sorted(venues, key=lambda one: (-one[0], one[1])) for symbol, venues in found.items()}

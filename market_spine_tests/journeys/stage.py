@@ -190,7 +190,7 @@ class Scene:
 
     def rejects(self, table: str = "otc_raw") -> list[tuple[int, str, str]]:
         """(line, reason, scope) of everything set aside, in the order of the lines."""
-        query = "SELECT line_no, reason_code, scope FROM core_rejects WHERE table_name = ? ORDER BY week_ending, ALL"
+        query = "SELECT line_no, reason_code, scope FROM core_rejects WHERE table_name = ? ORDER BY week_ending, 1, 2, 3"
         return self.sql(query, table)  # type: ignore[return-value]  # rows of three
 
     def success(self, run_id: str) -> bool:

@@ -7,13 +7,14 @@ under one policy, and everything is computed that is not up to date.
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from market_spine.assets.calendar import capture_weeks
 from market_spine.assets.capture import Options
@@ -27,7 +28,7 @@ from market_spine.domain.contracts import Severity
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import OTC
-from market_spine.store.manifest import Question
+from market_spine.store.manifest import Question, by_ids, inputs_of
 from market_spine.store.plan import Target
 from market_spine.store.publish import fill
 from market_spine.store.schema import MANIFEST
@@ -36,6 +37,7 @@ from market_spine.store.verify import verify
 from market_spine_tests.journeys.history_model import SECOND, Rows, expected, file_of
 from market_spine_tests.journeys.history_scene import COMPARED, Judge, Round, Scene, histories, scene
 
+PH = [Phase.generate] if os.environ.get("NOSHRINK") else list(Phase)
 EXAMPLES = 25  # of 8 histories each
 
 slow = pytest.mark.slow
@@ -43,7 +45,7 @@ of_histories = given(history=histories)
 
 
 def examples(number: int) -> settings:
-    return settings(max_examples=number, suppress_health_check=list(HealthCheck), print_blob=True)
+    return settings(max_examples=number, suppress_health_check=list(HealthCheck), phases=PH)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_every_answer_equals_a_recomputation_from_what_had_landed(template: Path
         judge.raw("latest", latest["raw"], told.model.latest())
         judge.raw("first", first["raw"], told.model.first())
         for name in COMPARED:
-            judge.derived(name, "latest", latest[name], expected(name, told.model.latest()))
+            judge.derived(name, "latest", latest[name], expected(name, told.model.landed(told.now + timedelta(days=1))))
             judge.derived(name, "first", first[name], first_release(name, told))
 
         for moment in moments_of(told):
@@ -96,7 +98,7 @@ def first_release(name: str, told: Scene) -> dict[WeekKey, Rows]:
     """What each partition held when it was first computed, at the end of a round."""
     found: dict[WeekKey, Rows] = {}
     for state in told.states:
-        found = expected(name, state) | found
+        found = expected(name, state) | found  # what was there stays
     return found
 
 
@@ -111,7 +113,7 @@ def stored(told: Scene) -> tuple[set[Path], list[tuple[object, ...]]]:
 @examples(EXAMPLES // 2)
 @of_histories
 def test_doing_it_again_changes_nothing_and_every_law_holds(template: Path, history: list[Round]) -> None:
-    """A rerun that makes captures of what is known, by order of rows or by running twice; a law that a history breaks."""
+    """A rerun that makes captures of what is known, for its order of rows or for nothing; a law that a history breaks."""
     with scene(template) as told:
         told.play(history)
         compute_everything(told)
@@ -132,34 +134,40 @@ def test_doing_it_again_changes_nothing_and_every_law_holds(template: Path, hist
         assert verify(told.spine.store) == []
 
 
+def usable(told: Scene) -> list[WeekKey]:
+    return sorted(told.model.landed(told.now + timedelta(days=1)))
+
+
 def weeks_of(told: Scene) -> list[WeekKey]:
-    return [WeekKey(week, None) for week in sorted({key.week_ending for key in told.model.latest()})]
+    return [WeekKey(week, None) for week in sorted({key.week_ending for key in usable(told)})]
 
 
 def compute_everything(told: Scene) -> None:
     """The calendar and every calculation that is found, for every partition that is there."""
-    keys, weeks = sorted(told.model.latest()), weeks_of(told)
+    keys, weeks = usable(told), weeks_of(told)
     capture_weeks(told.spine, weeks, told.run())
-    for step in steps_of(OTC).values():
+    for name, step in steps_of(OTC).items():
         report = compute(told.spine, step, keys if step.table.by_tier else weeks, told.run())
-        assert report.without_capture == {}
+        assert name == "venue_volume" or report.without_capture == {}
 
 
 def broken_laws(told: Scene) -> list[tuple[str, str]]:
     """Every CRITICAL law of every calculation, on the captures as they are stored."""
     store, broken = told.spine.store, []
     latest = store.select(Question(tuple(tables_of(OTC)), View.LATEST))
-    for name, step in steps_of(OTC).items():
-        keys = sorted(told.model.latest()) if step.table.by_tier else weeks_of(told)
-        sources = {entry.sql_name for entry, _ in step.inputs.values()}
+    with store.control.read() as connection:
+        sources = inputs_of(connection, [one.capture_id for one in latest])
+        captures = by_ids(connection, {source for ids in sources.values() for source in ids})
+    for name, step in steps_of(OTC).items() if latest else ():
+        held = [one for one in latest if one.table_name == step.table_name]
+        targets = [Target(one.key, tuple(captures[source] for source in sources[one.capture_id])) for one in held]
         with store.engine() as engine:
-            inputs = tuple(one for one in latest if one.table_name in sources)
-            show_inputs(told.spine, engine, step, [Target(key, inputs) for key in keys])
-            store.show(engine, name, step.table, [one for one in latest if one.table_name == step.table_name])
+            show_inputs(told.spine, engine, step, targets)
+            store.show(engine, name, step.table, held)
             if step.rejects_sql:
                 engine.execute(f"CREATE TABLE rejects AS {step.rejects_sql}")
             for law in step.calculation.invariants:
-                if keys and law.severity is Severity.CRITICAL and engine.execute(law.sql).fetchall():
+                if law.severity is Severity.CRITICAL and engine.execute(law.sql).fetchall():
                     broken.append((name, law.name))
     return broken
 
@@ -168,7 +176,7 @@ def broken_laws(told: Scene) -> list[tuple[str, str]]:
 @examples(4)
 @of_histories
 def test_a_rebuild_and_the_published_relations_agree(template: Path, history: list[Round]) -> None:
-    """A journal from which a history cannot be made again, and a second choice of versions that differs from the first."""
+    """A journal from which a history cannot be made again, and a second choice of versions unlike the first."""
     with scene(template) as told:
         told.play(history)
         compute_everything(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -69,14 +70,15 @@ def derived(inputs: Sequence[NewCapture], content: str = "d", version: str = "1.
     key = inputs[0].key
     newest = max(one.captured_at for one in inputs)
     ids = tuple(sorted(one.capture_id for one in inputs))
+    digest = hashlib.sha256("|".join([version, *ids]).encode()).hexdigest()[:32]
     named = capture_id(DOMAIN, key, newest, "venue_volume", version)
     fields: dict[str, Any] = {
-        "capture_id": f"{named}-{abs(hash(ids)) % 16**8:08x}",
+        "capture_id": f"{named}-{digest[:8]}",
         "table_name": DERIVED,
         "stage": Stage.NORMALIZED,
         "calc_version": version,
         "inputs": ids,
-        "inputs_hash": f"{abs(hash((ids, version))):032x}",
+        "inputs_hash": digest,
         "landing_id": None,
         "captured_at": newest,
         "file_path": f"{DERIVED}/{next(COUNTER)}.parquet",

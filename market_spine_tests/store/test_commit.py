@@ -120,7 +120,7 @@ def test_one_second_and_one_content_is_a_no_op(store: Store) -> None:
 def test_what_was_decided_against_a_beaten_capture_is_decided_again(
     store: Store, follows: str | None, conflicts: bool
 ) -> None:
-    """Prevents two processes with the same bytes from making two revisions, and a merge from losing the first's rows."""
+    """Prevents two processes with the same bytes from making two revisions, and a merge from losing rows."""
     first = raw()
     put(store, first)
     second = raw(seconds=1, follows=first.capture_id if follows == "seen" else follows)

@@ -219,7 +219,9 @@ def _history(store: Store) -> None:
     commit(store.control, store.home, batch(third))
     merged = raw(seconds=3, content="e", policy=RevisionPolicy.MERGE, inputs=(third.capture_id,))
     commit(store.control, store.home, batch(merged))
-    commit(store.control, store.home, batch(derived([merged]), dataclasses.replace(made, content_hash=made.content_hash)))
+    commit(
+        store.control, store.home, batch(derived([merged]), dataclasses.replace(made, content_hash=made.content_hash))
+    )
     commit(store.control, store.home, batch(derived([third], content="slow")))
     week = raw(WeekKey(WEEK, None), 4, table_name="reference_trading_calendar")
     commit(store.control, store.home, batch(week, raw(WeekKey(WEEK, Tier.NMS_TIER_1), 5)))

@@ -1,0 +1,184 @@
+"""docs/benchmarks.md, written from results/*.json and from nothing else, so that the page cannot say another number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write(results: Path, target: Path) -> None:
+    """The page of everything that has been measured."""
+    target.write_text(render(results), encoding="utf-8")
+
+
+def render(results: Path) -> str:
+    """The page's text; ``results`` holds one file per measurement."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+    sections = {
+        "backfill_short": _backfills,
+        "week": _week,
+        "queries": _queries,
+        "start": _start,
+        "stages": _stages,
+    }
+    if not found:
+        raise SystemExit(f"no results in {results}: run python benchmarks/run.py first")
+    parts = [HEAD, *(section(found) for name, section in sections.items() if name in found), _machines(found)]
+    return "\n".join(parts)
+
+
+HEAD = """# Benchmarks
+
+Written by `python benchmarks/run.py`; edit that, not this page.
+
+Every measurement is a **ratio to a floor** taken by turns in the same run (floor, ours, floor, ours ...), because times
+of a shared machine say little: only the ratio is claimed. Times are seconds of wall clock of whole processes, imports
+included, as min / **median** / max. The floor of a backfill is one DuckDB process that reads the same files with
+`read_csv` and runs the same SQL into tables of one database file: no orchestration, no checks, no rejects, no content
+hashes, no captures, no history. What the platform takes beyond the floor is the price of those.
+A target that is missed is shown as missed.
+"""
+
+
+def _spread(one: dict[str, float]) -> str:
+    return f"{one['min']:g} / **{one['median']:g}** / {one['max']:g}"
+
+
+def _verdict(value: float, target: float | None) -> str:
+    if target is None:
+        return "-"
+    return f"at most {target:g}: {'met' if value <= target else '**missed**'}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _backfills(found: dict[str, Any]) -> str:
+    held = [found[name] for name in ("backfill_short", "backfill_long") if name in found]
+    head = ("weeks x tiers", "rows", "runs", "floor s", "ours s", "ratio", "ratio of CPU", "target", "peak MiB")
+    rows = []
+    for one in held:
+        cpu = one["ours_cpu_seconds"]["median"] / one["floor_cpu_seconds"]["median"]
+        peak = f"{one['ours_peak_mib']:,} (floor {one['floor_peak_mib']:,}); "
+        peak += _verdict(one["ours_peak_mib"], one["target_peak_mib"])
+        ratio = one["ratio"]
+        rows.append(
+            (
+                f"{one['weeks']} x 3",
+                f"{one['rows']:,}",
+                ratio["runs"],
+                _spread(one["floor_seconds"]),
+                _spread(one["ours_seconds"]),
+                _spread(ratio),
+                f"{cpu:.2f}",
+                _verdict(ratio["median"], one["target_ratio"]),
+                peak,
+            )
+        )
+    costs = [
+        (f"{one['weeks']} x 3", one["partitions"], f"{one['captures']:,}", *(_spread(one[name]) for name in COST))
+        for one in held
+    ]
+    text = (
+        "## Backfill\n\n`spine backfill` of generated weeks of real size through every table, into an empty store.\n\n"
+    )
+    text += _table(head, rows) + "\nCost per partition (one tier of one week through all tables):\n\n"
+    text += _table(("weeks x tiers", "partitions", "captures", "floor ms", "ours ms"), costs)
+    return text + (_growth(*held) if len(held) == 2 else "")
+
+
+COST = ("ms_per_partition_floor", "ms_per_partition_ours")
+
+
+def _growth(short: dict[str, Any], long: dict[str, Any]) -> str:
+    ours, floor = (long[name]["median"] / short[name]["median"] for name in reversed(COST))
+    return (
+        f"\nFrom {short['weeks']} to {long['weeks']} weeks the time per partition changes by {ours - 1:+.0%}"
+        f" (the floor's by {floor - 1:+.0%}); linear growth means at most +15 %:"
+        f" {'met' if ours <= 1.15 else '**missed**'}.\n"
+    )
+
+
+def _week(found: dict[str, Any]) -> str:
+    one = found["week"]
+    rows = [(_spread(one["floor_seconds"]), _spread(one["ours_seconds"]), _spread(one["ratio"]), one["ratio"]["runs"])]
+    return (
+        "## One restated week\n\n"
+        f"One restated Tier 1 file into a store of {one['weeks_in_store']} weeks: `spine run otc.weekly_refresh`"
+        " against delete and insert of the same partition and of what follows from it in the floor's database. Most of"
+        " ours is the start of Python and Dagster.\n\n" + _table(("floor s", "ours s", "ratio", "runs"), rows)
+    )
+
+
+def _queries(found: dict[str, Any]) -> str:
+    one = found["queries"]
+    rows = [
+        (
+            title,
+            _spread(q["latest_ms"]),
+            _spread(q["as_of_ms"]),
+            _spread(q["ratio"]),
+            _verdict(q["ratio"]["median"], q.get("target_ratio")),
+        )
+        for title, q in one["questions"].items()
+    ]
+    return (
+        "## As-of against latest\n\n"
+        f"{one['weeks']} weeks with {one['revisions']} revisions of every partition ({one['captures']:,} captures). The"
+        " first three go the way of `spine query`, each from nothing: manifest, engine, views, answer. The SQL macros"
+        " (`NAME_asof(...)` in `spine sql` and in the published file) choose among all files at run time, and have no"
+        f" target. Opening an engine for `spine sql` takes {one['ms_to_open_for_sql']:g} ms.\n\n"
+        + _table(("question", "latest ms", "as-of ms", "ratio", "target"), rows)
+    )
+
+
+def _start(found: dict[str, Any]) -> str:
+    one = found["start"]
+    seconds = one["ours_seconds"]["median"]
+    return "## Start\n\n`spine --help` against `python -c pass`:\n\n" + _table(
+        ("floor s", "ours s", "target s"),
+        [(_spread(one["floor_seconds"]), _spread(one["ours_seconds"]), _verdict(seconds, one["target_seconds"]))],
+    )
+
+
+def _stages(found: dict[str, Any]) -> str:
+    one = found["stages"]
+    whole = one["seconds"]
+    rows = [
+        (
+            stage,
+            f"{held['seconds']:.1f}",
+            f"{held['seconds'] / whole:.0%}",
+            f"{held['cpu_seconds']:.1f}",
+            held["calls"] or "",
+        )
+        for stage, held in one["stages"].items()
+    ]
+    events = one["stages"]["Dagster: event log"]
+    return (
+        f"## Where the time goes\n\nOne backfill of {one['weeks']} weeks with timers ({whole:.0f} s of wall clock,"
+        f" {one['cpu_seconds']:.0f} s of processor; every stage without what it calls of the others). Dagster's event"
+        f" log takes {1000 * events['seconds'] / events['calls']:.1f} ms per event.\n\n"
+        + _table(("stage", "seconds", "share", "CPU seconds", "calls"), rows)
+    )
+
+
+def _machines(found: dict[str, Any]) -> str:
+    names = (
+        "date",
+        "cores",
+        "memory_gib",
+        "system",
+        "python",
+        "duckdb",
+        "dagster",
+        "pandas",
+        "pyarrow",
+        "load_at_start",
+    )
+    rows = [(name, *(one["machine"][key] for key in names)) for name, one in found.items()]
+    return "## Machine\n\n" + _table(("measurement", *names), rows)

@@ -1,0 +1,78 @@
+"""Looking after a store: what is begun, verified, rebuilt, swept and published."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from market_spine_tests.cli.conftest import call
+
+
+def test_init_may_be_repeated(home: Path) -> None:
+    """Prevents a second init from doing something."""
+    first, second = call("init"), call("db", "init")
+    assert (first.code, second.code) == (0, 0)
+    assert "migrations  0001" in first.out
+    assert "migrations  none to apply" in second.out
+    assert str(home) in " ".join(first.out.split())
+    assert "(written)" in first.out
+    assert "(written)" not in second.out
+    assert (home / "dagster" / "dagster.yaml").is_file()
+    assert "spine backfill" in first.out
+
+
+def test_verify_finds_what_was_altered(own_home: Path) -> None:
+    """Prevents damage from being found by its consequences only."""
+    assert call("verify").code == 0
+    files = sorted((own_home / "captures" / "otc_raw").rglob("*.parquet"))
+    files[0].write_bytes(files[0].read_bytes()[:-1] + b"?")
+    files[1].unlink()
+    answer = call("verify")
+    assert answer.code == 1
+    assert "the file is missing" in answer.out
+    assert "sha256" in answer.out
+    assert "next: spine rebuild" in answer.out
+    assert {one["kind"] for one in call("verify", "-f", "json").json()} == {"capture"}
+
+
+def test_rebuild_restores_from_landing(own_home: Path) -> None:
+    """Prevents the advice of verify from failing."""
+    (lost, *_) = sorted((own_home / "captures" / "otc_venue_share").rglob("*.parquet"))
+    lost.unlink()
+    planned = call("rebuild", "--plan")
+    assert "nothing exchanged" in planned.out
+    assert call("verify").code == 1
+    done = call("rebuild")
+    assert done.code == 0, done.err
+    assert call("verify").code == 0
+
+
+def test_rebuild_without_a_journal_is_refused(home: Path) -> None:
+    """Prevents a rebuild of nothing from passing for a success."""
+    answer = call("rebuild")
+    assert (answer.code, "there is no journal" in answer.err) == (2, True)
+
+
+def test_gc_sweeps_old_left_overs_only(own_home: Path) -> None:
+    """Prevents a running writer's file, or a capture, from being swept."""
+    folder = next((own_home / "captures" / "otc_raw").rglob("*.parquet")).parent
+    for name, age in (("old.tmp", 48 * 3600), ("young.tmp", 60)):
+        (folder / name).write_bytes(b"12345")
+        moment = os.stat(folder).st_mtime - age
+        os.utime(folder / name, (moment, moment))
+    planned = call("gc", "--dry-run", "-f", "json")
+    assert [Path(one["file"]).name for one in planned.json()] == ["old.tmp"]
+    assert (folder / "old.tmp").exists()
+    assert "1 files, 5 bytes removed" in call("gc").out
+    assert sorted(path.name for path in folder.glob("*.tmp")) == ["young.tmp"]
+    assert call("verify").code == 0
+    assert "nothing to sweep" in call("gc").out
+
+
+def test_publish_builds_the_file_anew(own_home: Path) -> None:
+    """Prevents a file for people that cannot be made again."""
+    path = own_home / "market_spine.duckdb"
+    path.unlink()
+    answer = call("publish")
+    assert answer.code == 0, answer.err
+    assert path.stat().st_size > 0

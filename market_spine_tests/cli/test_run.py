@@ -1,0 +1,216 @@
+"""`run` and `backfill`, with real Dagster runs recorded in a real instance."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import time_machine
+
+from market_spine_tests.cli.conftest import SOURCE, Command, call
+
+
+@pytest.fixture
+def at_new_year() -> Iterator[None]:
+    """2026-01-05: the weeks 2025-11-14 and 2025-11-21 are published for every tier, 2025-12-05 for Tier 1 only."""
+    with time_machine.travel(datetime(2026, 1, 5, 15, tzinfo=UTC), tick=True):
+        yield
+
+
+@pytest.mark.slow
+def test_backfill_of_real_files(home: Path, finra_dir: Path, at_new_year: None) -> None:
+    """Prevents a file that names no week from being dropped, and a week derived wrongly from its publication date."""
+    words = ("backfill", "--from", "2025-11-14", "--to", "2025-11-21", "--tier", "OTC", "--source", f"file:{finra_dir}")
+    answer = call(*words, "-f", "json")
+    assert answer.code == 0, answer.err
+    counted = {row["table"]: row for row in answer.json()}
+    assert (counted["otc_raw"]["captured"], counted["otc_raw"]["no capture"]) == (2, 0)
+    rows = call("sql", "SELECT week_ending, count(*) AS n FROM otc_raw GROUP BY ALL ORDER BY 1", "-f", "csv").csv()
+    assert [(row["week_ending"], row["n"]) for row in rows] == [("2025-11-14", "5328"), ("2025-11-21", "5192")]
+    assert answer.err.count("not understood: ") == 2
+    assert "week_2025-12-13.psv" in answer.err
+    assert "spine run finra.otc_transparency.ingest_week --source file:" in answer.err
+    again = call(*words, "-f", "json")
+    assert {(row["captured"], row["unchanged"]) for row in again.json()} == {(0, 2)}
+    found = call("deliveries", "-t", "OTC", "-f", "json").json()
+    assert {one["week found by"] for one in found} == {"publication_date"}
+
+
+@pytest.mark.slow
+def test_the_override_of_a_file_works(home: Path, finra_dir: Path, at_new_year: None) -> None:
+    """Prevents advice that fails: the file's label is a Saturday, the caller's Friday wins and is recorded."""
+    path = finra_dir / "week_2025-12-13.psv"
+    words = ("run", "finra.otc_transparency.ingest_week", "--source", f"file:{path}", "-w", "2025-12-12", "-t", "T1")
+    answer = call(*words, "-f", "json")
+    assert answer.code == 0, answer.err
+    (found,) = call("deliveries", "-f", "json").json()
+    assert (found["week_ending"], found["tier"], found["week found by"]) == ("2025-12-12", "NMS_TIER_1", "caller")
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_told_and_exit_is_1(home: Path, finra_dir: Path, at_new_year: None) -> None:
+    """Prevents a backfill that looks complete: one week is not there, another is not due."""
+    answer = call(
+        "backfill", "--from", "2025-11-21", "--to", "2025-12-05", "-t", "OTC", "--source", f"file:{finra_dir}"
+    )
+    assert answer.code == 1
+    assert "OTC:2025-11-28: the source has nothing for it" in answer.err
+    assert "OTC:2025-12-05: not due: FINRA publishes it on 2026-01-05" not in answer.err  # 15:00 UTC is 10:00 there
+    assert "OTC:2025-12-05: the source has nothing for it" in answer.err
+    late = call("backfill", "--from", "2025-12-12", "--to", "2025-12-12", "-t", "OTC", "--source", f"file:{finra_dir}")
+    assert late.code == 1
+    assert "OTC:2025-12-12: not due: FINRA publishes it on 2026-01-12" in late.err
+    assert "nothing to run" in late.err
+
+
+def test_a_week_without_delivery_fails_in_the_sources_words(own_home: Path) -> None:
+    """Prevents a run without data from looking like a success."""
+    source = "synthetic:seed=7,scale=0.05,fault=late-tier:OTC:2025-11-21:99999"
+    answer = call("run", "otc.ingest_week", "-w", "2025-11-21", "-t", "OTC", "--source", source, "-f", "json")
+    assert answer.code == 1
+    assert {row["no capture"] for row in answer.json()} == {1}
+    assert "without capture: otc_raw OTC:2025-11-21: no_rows: OTC:2025-11-21 was due" in " ".join(answer.err.split())
+
+
+@pytest.mark.slow
+def test_run_with_parameters_of_the_documents(own_home: Path) -> None:
+    """Prevents the documents' commands from failing; windows are made for the latest week only."""
+    words = "run otc.backfill_range -p tier=tier1 -p from=2025-11-14 -p to=2025-11-21 -p revision_policy=skip -f json"
+    answer = call(*words.split())
+    assert answer.code == 0, answer.err
+    counted = {row["table"]: row for row in answer.json()}
+    assert (counted["otc_raw"]["captured"], counted["otc_raw"]["unchanged"]) == (1, 1)
+    assert counted["otc_symbol_rolling_6w"]["partitions"] == 1
+    weeks = call("captures", "list", "symbol_rolling_6w", "-t", "T1", "-f", "json").json()
+    assert max(one["week_ending"] for one in weeks) == "2025-11-21"
+
+
+@pytest.mark.slow
+def test_force_makes_a_new_revision_of_equal_content(own_home: Path) -> None:
+    """Prevents --force from being ignored."""
+    words = ("run", "otc/raw", "-w", "2025-10-10", "-t", "OTC")
+    assert call(*words, "-f", "json").json()[0]["unchanged"] == 1
+    assert call(*words, "--force", "-f", "json").json()[0]["captured"] == 1
+    listed = call("captures", "list", "raw", "-w", "2025-10-10", "-t", "OTC", "--all", "-f", "json").json()
+    assert [one["revision"] for one in listed] == [1, 2]
+
+
+def test_runs_are_in_dagsters_record(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents work that Dagster's interface does not show; DAGSTER_HOME wins over the store's own."""
+    import dagster as dg
+
+    folder = tmp_path / "dagster"
+    monkeypatch.setenv("DAGSTER_HOME", str(folder))
+    answer = call("run", "otc/venue_share", "-w", "2025-10-10", "-t", "OTC")
+    assert answer.code == 0, answer.err
+    assert (folder / "dagster.yaml").is_file()
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        assert len(instance.get_runs()) == 2  # the asset, and the published file
+        assert not instance.telemetry_enabled
+
+
+def test_dagsters_log_is_shown_when_asked(own_home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Prevents a flooded terminal, and a log that cannot be had."""
+    words = ("run", "otc/venue_share", "-w", "2025-10-10", "-t", "OTC")
+    quiet = call(*words)
+    assert "STEP_START" not in quiet.err + quiet.out + "".join(capfd.readouterr())
+    loud = call(*words, "--verbose")
+    assert "STEP_START" in loud.err + loud.out + "".join(capfd.readouterr())
+
+
+def test_a_dry_run_does_nothing(home: Path) -> None:
+    """Prevents a plan that begins to carry itself out."""
+    answer = call("backfill", "--from", "2025-11-07", "--to", "2025-11-14", "--tier", "OTC", "--dry-run", "-f", "json")
+    assert answer.code == 0, answer.err
+    assert list(home.iterdir()) == []
+    plan = {row["table"]: row for row in answer.json()}
+    assert plan["otc_raw"] == {"table": "otc_raw", "partitions": 2, "to do": 2, "unchanged": 0, "no input": 0}
+    assert plan["otc_tier_split"]["to do"] == 2
+
+
+def test_a_dry_run_tells_what_is_up_to_date(spine: Command) -> None:
+    """Prevents a plan that takes everything for new."""
+    plan = spine("run", "otc.aggregate_week", "-w", "2025-11-07", "-t", "OTC", "--dry-run", "-f", "json").json()
+    assert {row["unchanged"] for row in plan if row["table"] != "reference_trading_calendar"} == {1}
+    missing = spine("run", "otc.aggregate_week", "-w", "2024-11-08", "-t", "OTC", "--dry-run", "-f", "json").json()
+    assert {row["no input"] for row in missing if row["table"] != "reference_trading_calendar"} == {1}
+    runs = spine("run", "otc.aggregate_week", "-w", "2025-11-07", "-t", "OTC", "--dry-run").out
+    assert "OTC|2025-11-07" in runs
+
+
+@pytest.mark.parametrize(
+    ("words", "cause", "remedy"),
+    [
+        ("run otc.weekly_refresh -w 2025-11-13", "2025-11-13 is a Thursday", "2025-11-14"),
+        ("run otc.weekly_refresh -p week_ending=2025-11-15", "2025-11-15 is a Saturday", "2025-11-14"),
+        ("run otc.weekly_refresh -w 2025-11-14 -t T4", "'T4' is not a FINRA tier", "NMS_TIER_1"),
+        ("run otc.weekly_refres -w 2025-11-14", "no pipeline or asset 'otc.weekly_refres'", "otc.weekly_refresh"),
+        ("run otc.weekly_refresh", "no week is named", "--week-ending"),
+        ("run raw -w 2025-11-14 -p color=red", "'color' is not a parameter", "week_ending, tier, weeks_back"),
+        ("run raw -p tier", "'tier' is not key=value", "-p weeks_back=3"),
+        ("run raw -w 2025-11-14 -p week_ending=2025-11-07", "said twice", "say week_ending once"),
+        ("run raw -w 2025-11-14 -p weeks_back=2", "one week and a range", "not both"),
+        ("run raw -p weeks_back=0", "weeks_back=0 is not", "weeks_back=3"),
+        ("run raw -p weeks_back=many", "weeks_back=many is not", "weeks_back=3"),
+        ("run raw -p force=perhaps", "neither true nor false", "force=true"),
+        ("run raw -p revision_policy=newest", "'newest' is not a revision policy", "versioned"),
+        ("run raw -p to=2025-11-14", "a range needs its first week", "--from"),
+        ("run raw -p from=2025-11-14 -p weeks_back=3", "both say where", "use one"),
+        ("run raw -w 2099-11-13", "has not ended yet", "the newest ended week"),
+        ("run raw -w 2022-12-30", "before the feed otc begins", "2023-01-06"),
+        ("backfill --from 2025-11-14 --to 2025-11-07", "runs backwards", "--from 2025-11-07 --to 2025-11-14"),
+        ("backfill --from 2025-11-12", "2025-11-12 is a Wednesday", "2025-11-14"),
+        ("backfill --weeks-back 2 --source floppy:A", "is not a source", "synthetic, file:PATH"),
+        ("backfill --weeks-back 2 --source file:/no/such/folder", "there is no file or folder", "ls -l"),
+        ("backfill --weeks-back 2 --source synthetic:scale=big", "not a number", "synthetic:scale=7"),
+    ],
+)
+def test_a_bad_request_names_cause_and_remedy(home: Path, words: str, cause: str, remedy: str) -> None:
+    """Prevents a failure that leaves its reader alone, a shifted week, and work that begins before it is understood."""
+    answer = call(*words.split())
+    assert (answer.code, answer.out) == (2, ""), answer.out
+    error, next_step = answer.err.split("  next: ")
+    assert cause in error
+    assert remedy in next_step
+    assert list(home.iterdir()) == []
+
+
+def test_an_unreadable_folder_is_an_error(home: Path, tmp_path: Path) -> None:
+    """Prevents a source that cannot be read from passing for an empty one."""
+    place = tmp_path / "gone"
+    place.mkdir()
+    shutil.rmtree(place)
+    answer = call("run", "raw", "-w", "2025-11-14", "-t", "OTC", "--source", f"file:{place}")
+    assert answer.code == 1
+    assert "there is no file or folder" in answer.err
+    assert "next: check the path" in answer.err
+
+
+def test_unknown_commands_and_options_are_usage_errors(home: Path) -> None:
+    """Prevents a misspelt option from being taken for nothing."""
+    assert call("querry").code == 2
+    assert call("query", "raw", "--wek", "x").code == 2
+    assert call("backfill", "--weeks-back", "0").code == 2
+
+
+def test_settings_that_are_wrong_are_told(home: Path) -> None:
+    """Prevents a stack of validation messages."""
+    answer = call("catalog", MARKET_SPINE_THREADS="0")
+    assert answer.code == 0  # needs no settings
+    answer = call("verify", MARKET_SPINE_THREADS="0")
+    assert (answer.code, "MARKET_SPINE_THREADS" in answer.err) == (2, True)
+
+
+def test_the_unexpected_is_one_line_unless_asked(home: Path, tmp_path: Path) -> None:
+    """Prevents a traceback for users, and its loss for those who need it."""
+    (home / "control.db").mkdir()  # nobody foresees this
+    answer = call("verify")
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+    assert "next: " in answer.err
+    assert "Traceback" in call("verify", "--traceback").err
+    assert "Traceback" in call("verify", MARKET_SPINE_TRACEBACK="1").err
+    assert SOURCE.startswith("synthetic")

@@ -1,0 +1,259 @@
+"""Real processes killed with SIGKILL in the middle of real work: nothing half-done is ever visible, and a rerun ends
+where an undisturbed run ends.
+
+A kill loses no write that the kernel has taken, so the homes lie in memory where the machine has such a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import sqlalchemy as sa
+
+from market_spine.assets.rebuild import rebuild
+from market_spine.assets.tables import steps_of
+from market_spine.feeds.otc import OTC
+from market_spine.store.gc import collect
+from market_spine.store.journal import read
+from market_spine.store.manifest import Question, tables
+from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
+from market_spine.store.store import Store
+from market_spine.store.verify import verify
+from market_spine_tests.journeys import worker
+from market_spine_tests.journeys.worker import AFTER, BEFORE, Point, Task
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kills")]
+
+RECIPE = "seed=7,scale=0.02,revision_hours=2000,fault=restatement:*:*:3"
+KEYS = tuple(f"{tier}:2025-11-{day}" for day in ("07", "14") for tier in ("NMS_TIER_1", "NMS_TIER_2", "OTC"))
+FIRST, REVISED = datetime(2025, 12, 20, 12, tzinfo=UTC), datetime(2026, 4, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+WAIT = 120  # seconds for a process that takes about 5
+# What the content of a partition depends on is that partition alone, so it is the first release or the revision.
+ALONE = (
+    "raw",
+    *(name for name, step in steps_of(OTC).items() if step.table.by_tier and not step.calculation.weeks_back),
+)
+
+Hashes = dict[tuple[str, str], str]
+
+
+@dataclass
+class Yard:
+    """Where homes are made, copied, killed in, and compared."""
+
+    root: Path
+    forks: Any
+    counter: int = 0
+
+    def place(self, name: str) -> str:
+        self.counter += 1
+        return str(self.root / f"{self.counter:03d}-{name}")
+
+    def task(self, home: Path, now: datetime, point: Point | None = None) -> Task:
+        return Task(str(home), RECIPE, KEYS, now.isoformat(), self.place("report"), point)
+
+    def start(self, body: Callable[..., None], *args: object) -> Any:
+        process = self.forks.Process(target=body, args=args)
+        process.start()
+        return process
+
+    def complete(self, body: Callable[[Task], None], task: Task) -> dict[str, Any]:
+        """Run ``task`` to its end in a process of its own; what it reports."""
+        process = self.start(body, task)
+        process.join(WAIT)
+        assert process.exitcode == 0
+        return told(task.report)
+
+    def copy(self, home: Path) -> Path:
+        return Path(shutil.copytree(home, self.place("home")))
+
+
+def told(report: str) -> dict[str, Any]:
+    """What a process reported; its traceback fails the test."""
+    found: dict[str, Any] = json.loads(Path(report).read_text())
+    assert "error" not in found, found["error"]
+    result: dict[str, Any] = found["result"]
+    return result
+
+
+@pytest.fixture(scope="module")
+def yard() -> Iterator[Yard]:
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="spine-kills-", dir=memory if memory.is_dir() else None) as root:
+        yield Yard(Path(root), worker.forks())
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A home after the first release, and what every partition is then and after the revision."""
+
+    home: Path
+    first: Hashes
+    revised: Hashes
+    calls: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(yard: Yard) -> Undisturbed:
+    home = Path(yard.place("undisturbed"))
+    yard.complete(worker.refresh, yard.task(home, FIRST))
+    first, prepared = hashes(home), yard.copy(home)
+    calls = yard.complete(worker.refresh, yard.task(home, REVISED))["calls"]
+    return Undisturbed(prepared, first, hashes(home), calls)
+
+
+def hashes(home: Path) -> Hashes:
+    """Table and partition -> content hash, of what is current."""
+    store = Store.at(home)
+    with store.control.read() as connection:
+        names = tuple(tables(connection))
+    found = {(one.table_name, str(one.key)): one.content_hash for one in store.select(Question(names))}
+    store.control.dispose()
+    return found
+
+
+def check_after_kill(home: Path, known: Undisturbed) -> None:
+    """Everything visible is whole: files, rows, journal, the published file, and each partition one of its versions."""
+    store = Store.at(home)
+    assert verify(store) == []
+    assert worker.miscounted(store) == []
+    alone = {OTC.sql_name(name) for name in ALONE}
+    for place, content in hashes(home).items():
+        assert place[0] not in alone or content in (known.first[place], known.revised[place]), place
+    if store.home.published.exists():
+        with duckdb.connect(str(store.home.published), read_only=True) as engine:
+            assert engine.execute("SELECT count(*) FROM core_manifest").fetchone() is not None
+    store.control.dispose()
+
+
+def check_after_recovery(home: Path, known: Undisturbed, with_rebuild: bool) -> None:
+    """The content of an undisturbed run; sweeping removes left-overs only; the journal is the history."""
+    assert hashes(home) == known.revised
+    store = Store.at(home)
+    collect(store, datetime.now(UTC) + timedelta(hours=1), timedelta(0))
+    assert verify(store) == []
+    with store.control.read() as connection:
+        named = {store.home.captures / path for path in connection.scalars(sa.select(MANIFEST.c.file_path))}
+    assert {path for path in store.home.captures.rglob("*") if path.is_file()} == named
+    assert [*store.home.landing.rglob("*.tmp"), *home.glob(".*.tmp*")] == []
+    if with_rebuild:
+        spine = replace(Task(str(home), RECIPE, KEYS, REVISED.isoformat(), "").spine(), store=store)
+        report = rebuild(spine, [OTC])
+        assert report.differences == []
+        assert hashes(home) == known.revised
+        assert verify(store) == []
+    store.control.dispose()
+
+
+def spread(total: int, number: int) -> list[int]:
+    """``number`` of the calls 1 .. total, evenly, the last one among them."""
+    return sorted({max(1, round(total * n / number)) for n in range(1, number + 1)})
+
+
+POINTS = [
+    (call, when, number)
+    for call, many in (("fsync", 9), ("rename", 6), ("commit", 8))
+    for number in range(many)
+    for when in ((BEFORE, AFTER) if call == "commit" else (BEFORE if number % 2 else AFTER,))
+]
+
+
+@pytest.mark.parametrize(("call", "when", "part"), POINTS)
+def test_a_kill_at_a_sync_a_rename_or_a_commit(
+    yard: Yard, undisturbed: Undisturbed, call: str, when: str, part: int
+) -> None:
+    """The windows between file and row, between journal and commit, between commit and the next step."""
+    many = (
+        sum(1 for one in POINTS if one[:2] == (call, when))
+        if call == "commit"
+        else sum(one[0] == call for one in POINTS)
+    )
+    number = spread(undisturbed.calls[call], many)[part]
+    home = yard.copy(undisturbed.home)
+    process = yard.start(worker.refresh, yard.task(home, REVISED, Point(call, when, number)))
+    process.join(WAIT)
+    assert process.exitcode == -signal.SIGKILL
+    check_after_kill(home, undisturbed)
+    yard.complete(worker.refresh, yard.task(home, REVISED + MINUTE))
+    check_after_recovery(home, undisturbed, with_rebuild=part % 3 == 0)
+    shutil.rmtree(home)
+
+
+HOMES, KILLS_PER_HOME = 5, 5
+
+
+@pytest.fixture(scope="module")
+def launched(yard: Yard) -> tuple[Path, float]:
+    """A home with a Dagster instance and no work done yet, and how long an undisturbed backfill of it takes."""
+    home = Path(yard.place("launched"))
+    Store.at(home).ensure()
+    with worker.instance_of(home):
+        pass
+    seconds = yard.complete(worker.backfill, yard.task(yard.copy(home), FIRST))["seconds"]
+    return home, float(seconds)
+
+
+@pytest.mark.parametrize("seed", range(HOMES))
+def test_a_backfill_killed_at_random_moments(
+    yard: Yard, undisturbed: Undisturbed, launched: tuple[Path, float], seed: int
+) -> None:
+    """A real backfill through Dagster, killed five times over on one home while a reader reads: two kills during the
+    first release, three during its revision; what Dagster's own records are left in must not hinder the next run."""
+    prepared, seconds = launched
+    home, stop, report = yard.copy(prepared), Path(yard.place("stop")), yard.place("report")
+    moments, killed = random.Random(seed), 0
+    reader = yard.start(worker.read_on, str(home), "", str(stop), report)
+    for attempt in range(KILLS_PER_HOME):
+        now = (FIRST if attempt < 2 else REVISED) + attempt * MINUTE
+        process = yard.start(worker.backfill, yard.task(home, now))
+        time.sleep(seconds * moments.uniform(0.1, 0.9))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(WAIT)
+        killed += process.exitcode == -signal.SIGKILL
+        check_after_kill(home, undisturbed)
+    last = yard.complete(worker.backfill, yard.task(home, REVISED + KILLS_PER_HOME * MINUTE))
+    stop.touch()
+    reader.join(WAIT)
+
+    assert told(report)["rounds"] > 0
+    assert killed >= KILLS_PER_HOME - 2, "the rest had ended before their moment"
+    assert last["failures"] == []
+    assert last["without_capture"] == {}
+    check_after_recovery(home, undisturbed, with_rebuild=seed == 0)
+    shutil.rmtree(home)
+
+
+def test_a_rebuild_right_after_a_kill_between_journal_and_commit(yard: Yard, undisturbed: Undisturbed) -> None:
+    """An entry whose transaction never committed, taken for history: its captures would appear from nowhere."""
+    for number in range(1, undisturbed.calls["commit"] + 1):
+        home = yard.copy(undisturbed.home)
+        process = yard.start(worker.refresh, yard.task(home, REVISED, Point("commit", BEFORE, number)))
+        process.join(WAIT)
+        store = Store.at(home)
+        with store.control.read() as connection:
+            committed = connection.scalar(sa.select(sa.func.count()).select_from(BATCHES))
+        if len(list(read(store.home.journal, JOURNALLED))) > (committed or 0):
+            break
+        shutil.rmtree(home)
+    else:
+        pytest.fail("no commit has a journal entry before it")
+    before = hashes(home)
+    report = rebuild(Task(str(home), RECIPE, KEYS, REVISED.isoformat(), "").spine(), [OTC])
+    assert report.differences == []
+    assert report.swapped
+    assert hashes(home) == before
+    assert verify(store) == []
