@@ -152,12 +152,13 @@ def _rejects(engine: DuckDBPyConnection, step: Step, chunk: list[Target]) -> lis
     if not step.rejects_sql:
         return []
     engine.execute(f"CREATE TABLE rejects AS {step.rejects_sql}")
-    raw = {target.key: target.inputs[0].capture_id for target in chunk}
+    # A blocked partition gets no capture; its rejects still name the one that it would have been.
+    ids = {target.key: target.capture_id(step.domain, step.calculation) for target in chunk}
     columns = "week_ending, tier, part_no, line_no, reason_code, detail, raw_text, scope"
     found = engine.execute(f"SELECT {columns} FROM rejects ORDER BY ALL").fetchall()
     return [
         {
-            "source_id": raw[WeekKey.from_string(f"{tier}:{week}")],
+            "source_id": ids[WeekKey.from_string(f"{tier}:{week}")],
             "table_name": step.table_name,
             "week_ending": week,
             "tier": tier,

@@ -7,6 +7,7 @@ from market_spine.assets.spine import Spine
 from market_spine.assets.tables import steps_of, tables_of
 from market_spine.assets.views import views_of
 from market_spine.domain.contracts import Feed
+from market_spine.feeds import load_feeds
 from market_spine.store.publish import publish
 
 
@@ -28,7 +29,10 @@ def published_asset(feed: Feed) -> dg.AssetsDefinition:
     )
     def body(context: dg.AssetExecutionContext, spine: dg.ResourceParam[Spine]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes the bare class only
         spine.store.ensure()
-        path = publish(spine.store, tables_of(feed), views_of(feed))
+        # One file for all feeds: each one's run must leave the others' relations in it.
+        every = dict.fromkeys((*load_feeds(), feed))
+        tables = {name: table for one in every for name, table in tables_of(one).items()}
+        path = publish(spine.store, tables, [view for one in every for view in views_of(one)])
         context.log.info(f"published {path}")
         return dg.MaterializeResult(
             metadata={

@@ -57,8 +57,8 @@ def rebuild(spine: Spine, feeds: Sequence[Feed], swap: bool = True) -> RebuildRe
     shadow = replace(spine, store=Store.at(home.root / f".rebuild-{uuid.uuid4().hex[:8]}", threads=spine.store.threads))
     try:
         shadow.store.ensure()
-        report = _Replay(spine, shadow, feeds).run()
         ailment = exchange.ailment(spine.store)
+        report = _Replay(spine, shadow, feeds).run(None if ailment else exchange.last_batch(spine.store))
         if not ailment:
             report.differences += exchange.compare(spine.store, shadow.store)
         elif not swap:
@@ -84,8 +84,11 @@ class _Replay:
         self.landed = _landed_by_place(live)
         self.report = RebuildReport()
 
-    def run(self) -> RebuildReport:
+    def run(self, last: int | None) -> RebuildReport:
+        """All entries; after ``last``, the live store's newest batch, one more is of a kill right before its commit."""
         for entry in journal.read(self.live.store.home.journal, JOURNALLED):
+            if last is not None and entry.seq == last + 1:
+                continue
             rows = entry.rows[MANIFEST.name]
             for table_name in dict.fromkeys(row["table_name"] for row in rows):
                 self._rebuild(entry, [row for row in rows if row["table_name"] == table_name])

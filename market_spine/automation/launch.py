@@ -22,6 +22,7 @@ from market_spine.assets.tables import steps_of
 from market_spine.domain.contracts import Feed
 from market_spine.domain.errors import SpineError
 from market_spine.domain.keys import WeekKey
+from market_spine.feeds import load_feeds
 from market_spine.store import dependencies
 
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -91,7 +92,8 @@ def run(
     outcome = Outcome(uuid.uuid4().hex)
     assets = assets_of(feed)
     spine.store.ensure()
-    dependencies.replace_all(spine.store.control, dependency_rows(feed, assets))
+    edges = [row for one in dict.fromkeys((*load_feeds(), feed)) for row in dependency_rows(one, assets_of(one))]
+    dependencies.replace_all(spine.store.control, edges)
     for launch in plan:
         spread = {START: launch.first, END: launch.last} if launch.first and launch.last else {}
         result = dg.materialize(

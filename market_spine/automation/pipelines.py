@@ -46,7 +46,7 @@ def pipelines_of(feed: Feed) -> Mapping[str, Pipeline]:
 
 
 def find(feeds: Iterable[Feed], name: str) -> tuple[Feed, Pipeline]:
-    """The pipeline or asset called ``name``: a full name, ``otc.ingest_week``, ``finra.otc.ingest_week``, ``otc/raw``."""
+    """The pipeline or asset called ``name``: a full name, or e.g. ``otc.ingest_week``, ``otc/raw``, ``otc_raw``."""
     known: dict[str, tuple[Feed, Pipeline]] = {}
     for feed in feeds:
         for pipeline in pipelines_of(feed).values():

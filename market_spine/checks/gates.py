@@ -80,6 +80,23 @@ def judge_delivery(tally: Tally, min_records: int, max_error_rate: float, unknow
             actual=f"{tally.rows} rows + {tally.rejects} rejects",
             expected=f"{tally.lines} lines",
         ),
+        *_gates(tally, min_records, max_error_rate),
+        Finding(
+            "known_columns",
+            key,
+            not unknown,
+            Severity.WARN,
+            Category.CONSISTENCY,
+            actual=", ".join(unknown) or "all known",
+            expected="no columns beyond the known ones",
+        ),
+        _publication_date(tally),
+    ]
+
+
+def _gates(tally: Tally, min_records: int, max_error_rate: float) -> list[Finding]:
+    key = tally.key
+    return [
         Finding(
             "minimum_records",
             key,
@@ -100,16 +117,6 @@ def judge_delivery(tally: Tally, min_records: int, max_error_rate: float, unknow
             expected=f"at most {max_error_rate:.0%}",
             blocks=True,
         ),
-        Finding(
-            "known_columns",
-            key,
-            not unknown,
-            Severity.WARN,
-            Category.CONSISTENCY,
-            actual=", ".join(unknown) or "all known",
-            expected="no columns beyond the known ones",
-        ),
-        _publication_date(tally),
     ]
 
 

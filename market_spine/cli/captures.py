@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -156,7 +156,7 @@ def diff(
     table = all_tables()[new.table_name]
     with store.engine() as engine:
         found = _compared(store, engine, table, old, new, compare)
-    rows = [tuple(map(_number, row)) for row in found.changes]
+    rows = [_typed(row) for row in found.changes]
     if form is Format.TABLE:
         _headline(found, old, new)
     limited(Listing(found.columns, rows, empty="no differences"), form, limit, 40)
@@ -171,12 +171,12 @@ def _compared(
     return found
 
 
-def _number(value: Any) -> Any:
-    """Values come as text, since a column of changes holds several types."""
-    try:
-        return Decimal(value) if isinstance(value, str) and value[:1] in "-0123456789" else value
-    except InvalidOperation:
-        return value
+def _typed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Values come as text, since a column of changes holds several types; only numbers have a delta."""
+    *key, before, after, delta = row
+    if delta is None:
+        return row
+    return (*key, *(None if one is None else Decimal(one) for one in (before, after, delta)))
 
 
 def _headline(found: Comparison, old: Capture, new: Capture) -> None:

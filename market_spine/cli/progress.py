@@ -45,7 +45,7 @@ class Watch:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             self.display = Progress(
-                TextColumn("{task.description}", justify="left"),
+                TextColumn("{task.description:<27}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TextColumn("partitions,"),

@@ -47,7 +47,8 @@ VENUE_VOLUME = Table(
 class Normalization:
     """The calculation of venue volume for one feed, and the SQL that names what it set aside.
 
-    ``rejects_sql`` returns ``week_ending, tier, part_no, line_no, reason_code, detail, raw_text, scope``.
+    ``rejects_sql`` reads raw and the finished venue_volume; it returns
+    ``week_ending, tier, part_no, line_no, reason_code, detail, raw_text, scope``.
     """
 
     calculation: Calculation
@@ -97,9 +98,6 @@ def _removing(feed: Feed) -> str:
 
 # Only keys that occur more than once are looked at again; in an ordinary week there are none (0 of 15,175 real rows).
 _COPIES = """
-    repeated AS (
-        SELECT week_ending, tier, symbol, mpid FROM kept GROUP BY ALL HAVING count(*) > 1
-    ),
     copies AS (
         SELECT kept.*, row_number() OVER (
             PARTITION BY week_ending, tier, symbol, mpid, issue_name, venue_name, total_shares, total_trades,
@@ -111,26 +109,26 @@ _COPIES = """
 """
 
 
+_SUMS = """CAST(sum(total_shares) AS DECIMAL(20,6)) AS total_shares,
+       CAST(sum(total_trades) AS BIGINT) AS total_trades,
+       CAST(count(*) AS INTEGER) AS row_count"""
+
+
 def _venue_volume_sql(feed: Feed) -> str:
     return f"""
 WITH kept AS (
     SELECT * FROM raw WHERE NOT ({_removing(feed)})
 ),
-{_COPIES},
-single AS (
-    SELECT * FROM kept ANTI JOIN repeated USING (week_ending, tier, symbol, mpid)
+grouped AS (
+    SELECT week_ending, tier, symbol, mpid, {_SUMS} FROM kept GROUP BY ALL
 ),
-distinct_rows AS (
-    SELECT week_ending, tier, symbol, mpid, total_shares, total_trades FROM single
-    UNION ALL
-    SELECT week_ending, tier, symbol, mpid, total_shares, total_trades FROM copies WHERE copy_no = 1
-)
-SELECT week_ending, tier, symbol, mpid,
-       CAST(sum(total_shares) AS DECIMAL(20,6)) AS total_shares,
-       CAST(sum(total_trades) AS BIGINT) AS total_trades,
-       CAST(count(*) AS INTEGER) AS row_count
-FROM distinct_rows
-GROUP BY week_ending, tier, symbol, mpid
+repeated AS (
+    SELECT week_ending, tier, symbol, mpid FROM grouped WHERE row_count > 1
+),
+{_COPIES}
+SELECT * FROM grouped WHERE row_count = 1
+UNION ALL
+SELECT week_ending, tier, symbol, mpid, {_SUMS} FROM copies WHERE copy_no = 1 GROUP BY ALL
 """
 
 
@@ -144,6 +142,17 @@ def _rejects_sql(feed: Feed) -> str:
     return f"""
 WITH kept AS (
     SELECT * FROM raw WHERE NOT ({_removing(feed)})
+),
+with_copies AS (
+    SELECT week_ending, tier
+    FROM (SELECT week_ending, tier, count(*) AS rows_kept FROM kept GROUP BY ALL)
+    JOIN (SELECT week_ending, tier, sum(row_count) AS rows_used FROM venue_volume GROUP BY ALL)
+        USING (week_ending, tier)
+    WHERE rows_kept <> rows_used
+),
+repeated AS (
+    SELECT week_ending, tier, symbol, mpid FROM kept SEMI JOIN with_copies USING (week_ending, tier)
+    GROUP BY ALL HAVING count(*) > 1
 ),
 {_COPIES},
 judged AS (

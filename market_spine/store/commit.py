@@ -79,7 +79,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What became of a batch: rows as stored, and captures that were there already with the same content."""
+    """What became of a batch: rows as stored, and captures that the store has no use for, being there already."""
 
     batch_id: str
     captures: tuple[Capture, ...]
@@ -92,6 +92,7 @@ class _Decision:
     already_there: list[NewCapture] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
     overwritten: list[str] = field(default_factory=list)
+    revived: list[str] = field(default_factory=list)
 
 
 def commit(control: Control, home: Home, batch: Batch) -> Committed:
@@ -101,7 +102,7 @@ def commit(control: Control, home: Home, batch: Batch) -> Committed:
         decision = _decide(connection, batch, batch_id)
         seq = 1 + (connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0)
         rows = _rows(batch, decision, batch_id, seq, _new_rejects(connection, batch))
-        entry = journal.Entry(seq, batch_id, rows, decision.superseded, decision.overwritten)
+        entry = journal.Entry(seq, batch_id, rows, decision.superseded, decision.overwritten, decision.revived)
         apply(connection, entry)
         stored = by_ids(connection, [row["capture_id"] for row in decision.rows])
         journal.write(home.journal, entry)  # last, so that a row which the tables refuse is never in the journal
@@ -112,6 +113,8 @@ def apply(connection: sa.Connection, entry: journal.Entry) -> None:
     """Put one journal entry into the tables; a rebuild replays entries through this same function."""
     if entry.superseded:
         _update(connection, entry.superseded, is_current=0)
+    if entry.revived:
+        _update(connection, entry.revived, is_current=1)
     if entry.overwritten:
         _update(connection, entry.overwritten, status="overwritten")
     for table in JOURNALLED:
@@ -136,6 +139,10 @@ def _decide(connection: sa.Connection, batch: Batch, batch_id: str) -> _Decision
         if (same := existing.get(new.capture_id)) is not None:
             _check_same(new, same)
             decision.already_there.append(new)
+            if current is not None and not same.is_current and _becomes_current(new, current, inputs):
+                # An earlier version of a calculation is in use again: its capture takes its place back.
+                decision.superseded.append(current.capture_id)
+                decision.revived.append(same.capture_id)
             continue
         if new.stage is Stage.INGESTED and current is not None and new.captured_at <= current.captured_at:
             raise CaptureConflict(
@@ -143,6 +150,10 @@ def _decide(connection: sa.Connection, batch: Batch, batch_id: str) -> _Decision
                 "repeat the command; it takes a newer clock reading",
             )
         becomes_current = _becomes_current(new, current, inputs)
+        if not becomes_current and current is not None and new.captured_at == current.captured_at:
+            # Made from inputs that were superseded within the same second: it never was the answer at any moment.
+            decision.already_there.append(new)
+            continue
         overwrites = new.policy is RevisionPolicy.OVERWRITE and current is not None and becomes_current
         if becomes_current and current is not None:
             decision.superseded.append(current.capture_id)

@@ -45,6 +45,12 @@ def _rows(table: sa.Table, store: Store) -> dict[tuple[object, ...], dict[str, o
     return {tuple(row[name] for name in names): row for row in rows}
 
 
+def last_batch(live: Store) -> int:
+    """The number of the newest committed batch; 0 for none."""
+    with live.control.read() as connection:
+        return connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0
+
+
 def ailment(live: Store) -> str:
     """Why the live control rows are nothing to compare with: lost, empty or damaged; '' where they are sound.
 

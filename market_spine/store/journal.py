@@ -26,15 +26,19 @@ from market_spine.store.schema import Moment, moment_text
 PER_FOLDER = 1000
 
 
+FLAGS = ("superseded", "overwritten", "revived")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One transaction: inserted rows per table, captures that ceased to be current, and those overwritten."""
+    """One transaction: inserted rows per table, and the captures that went, were overwritten or came back."""
 
     seq: int
     batch_id: str
     rows: dict[str, list[dict[str, Any]]]
     superseded: list[str] = field(default_factory=list)
     overwritten: list[str] = field(default_factory=list)
+    revived: list[str] = field(default_factory=list)
 
 
 def _text(value: Any) -> str:
@@ -57,6 +61,7 @@ def write(folder: Path, entry: Entry) -> Path:
         "rows": {name: rows for name, rows in entry.rows.items() if rows},
         "superseded": entry.superseded,
         "overwritten": entry.overwritten,
+        "revived": entry.revived,
     }
     text = json.dumps(payload, default=_text, sort_keys=True)
     data = zstandard.ZstdCompressor(write_checksum=True).compress(text.encode())
@@ -101,7 +106,8 @@ def read(folder: Path, tables: tuple[Table, ...]) -> Iterator[Entry]:
     for path in sorted(folder.glob("*/*.json.zst")):
         try:
             payload = json.loads(zstandard.decompress(path.read_bytes()))
-        except (ValueError, zstandard.ZstdError) as error:
+        # MemoryError: a flipped bit in the frame's header can announce any size.
+        except (ValueError, MemoryError, zstandard.ZstdError) as error:
             raise StoreError(f"journal entry {path} is damaged: {error}", "restore the file from a backup") from error
         if payload["seq"] != expected:
             raise StoreError(
@@ -109,7 +115,7 @@ def read(folder: Path, tables: tuple[Table, ...]) -> Iterator[Entry]:
             )
         expected += 1
         rows = {table.name: [_typed(table, row) for row in payload["rows"].get(table.name, [])] for table in tables}
-        yield Entry(payload["seq"], payload["batch_id"], rows, payload["superseded"], payload["overwritten"])
+        yield Entry(payload["seq"], payload["batch_id"], rows, *(payload[flag] for flag in FLAGS))
 
 
 def _typed(table: Table, row: dict[str, Any]) -> dict[str, Any]:

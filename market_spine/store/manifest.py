@@ -167,4 +167,5 @@ def tables(connection: sa.Connection) -> list[str]:
 
 def newest(connection: sa.Connection) -> datetime | None:
     """When anything last became known, of whatever partition; None for an empty store."""
-    return connection.scalar(sa.select(sa.func.max(M.captured_at)))
+    found: datetime | None = connection.scalar(sa.select(sa.func.max(M.captured_at)))
+    return found

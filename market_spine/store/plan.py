@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 import sqlalchemy as sa
@@ -32,11 +32,16 @@ class Target:
 
     key: WeekKey
     inputs: tuple[Capture, ...]
+    not_before: datetime | None = None
 
     @property
     def captured_at(self) -> datetime:
-        """When the newest of the inputs became known."""
-        return max(capture.captured_at for capture in self.inputs)
+        """When the newest of the inputs became known.
+
+        Not before what it replaces: a version that reads fewer inputs must not be older than the one before it.
+        """
+        known = max(capture.captured_at for capture in self.inputs)
+        return max(known, self.not_before) if self.not_before else known
 
     @property
     def input_ids(self) -> tuple[str, ...]:
@@ -80,6 +85,8 @@ def plan(
     for key in keys:
         held = found.get((table_name, key.week_ending), {}).get(key.tier_text)
         target, lacking = _target(calculation, inputs, key, found)
+        if held and held.calc_version != calculation.version:
+            target = replace(target, not_before=held.captured_at)
         if lacking:
             missing[key] = lacking
         elif held and not force and held.inputs_hash == target.inputs_hash(calculation.version):

@@ -5,9 +5,11 @@ It is built aside and swapped in by rename, so whoever has the old one open keep
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,26 +111,42 @@ def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], 
         engine.execute(extra.sql)
 
 
+@contextmanager
+def _one_at_a_time(target: Path) -> Iterator[None]:
+    """Publishers queue, so that the last to swap has seen the most. The lock goes with its process."""
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def publish(store: Store, tables: Mapping[str, Table], extras: Sequence[Extra]) -> Path:
     """Build the published file aside and swap it in; its path."""
+    target = store.home.published
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with _one_at_a_time(target):
+        try:
+            _build(store, aside, tables, extras)
+            aside.rename(target)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        fsync_folder(target.parent)
+    return target
+
+
+def _build(store: Store, aside: Path, tables: Mapping[str, Table], extras: Sequence[Extra]) -> None:
     import duckdb
 
     from market_spine.store.engine import config
 
-    target = store.home.published
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     engine = duckdb.connect(str(aside), config=config(store.threads, store.memory_limit))
     try:
-        try:
-            fill(store, engine, tables, extras)
-        finally:
-            engine.close()
-        with aside.open("rb") as stream:
-            os.fsync(stream.fileno())
-        aside.rename(target)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    fsync_folder(target.parent)
-    return target
+        fill(store, engine, tables, extras)
+    finally:
+        engine.close()
+    with aside.open("rb") as stream:
+        os.fsync(stream.fileno())

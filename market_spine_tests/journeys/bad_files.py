@@ -78,7 +78,9 @@ def a_bad_row(bad: Row, reason: str) -> Case:
 
 def set_aside(bad: Row, reason: str) -> Case:
     """One row that a rule of the feed sets aside; the rest of the week goes on."""
-    return Case(with_rows(bad), raw=GOOD + 1, aside=[reject(162, reason)], failed=frozenset({(reason.lower(), "ERROR")}))
+    return Case(
+        with_rows(bad), raw=GOOD + 1, aside=[reject(162, reason)], failed=frozenset({(reason.lower(), "ERROR")})
+    )
 
 
 def forbidden(bad: Row, reason: str) -> Case:
@@ -134,7 +136,7 @@ CASES: dict[str, Case] = {
     "a blank line": a_bad_row(lambda _: "", "BLANK_LINE"),
     "an endless line": a_bad_row(row(issue="x" * 20_000), "LINE_TOO_LONG"),
     "Latin-1": Case(
-        lambda week: text([*lines(week, GOOD), line(week, "ZZ", "UBSA", 1, 1, issue="CAFÉ")]).decode().encode("latin-1"),
+        lambda week: text([*lines(week, GOOD), row(issue="CAFÉ")(week)]).decode().encode("latin-1"),
         rejects=[reject(162, "BAD_ENCODING")],
     ),
     # Rows that a rule sets aside.

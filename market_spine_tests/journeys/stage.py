@@ -99,7 +99,7 @@ class Scene:
     instance: dg.DagsterInstance
     feed: Feed = FEED
     runs: list[str] = field(default_factory=list)
-    shown: Shown = field(default_factory=lambda: Shown())
+    shown: Shown = field(default_factory=Shown)
 
     def source(self, source: Source) -> Scene:
         """The same home, fed from somewhere else."""
@@ -186,12 +186,14 @@ class Scene:
             " WHERE check_name = ? AND core_quality.table_name = ? AND status = 'failed' ORDER BY seq",
             check,
             table,
-        )  # type: ignore[return-value]  # rows of four
+        )
 
     def rejects(self, table: str = "otc_raw") -> list[tuple[int, str, str]]:
         """(line, reason, scope) of everything set aside, in the order of the lines."""
-        query = "SELECT line_no, reason_code, scope FROM core_rejects WHERE table_name = ? ORDER BY week_ending, 1, 2, 3"
-        return self.sql(query, table)  # type: ignore[return-value]  # rows of three
+        query = (
+            "SELECT line_no, reason_code, scope FROM core_rejects WHERE table_name = ? ORDER BY week_ending, 1, 2, 3"
+        )
+        return self.sql(query, table)
 
     def success(self, run_id: str) -> bool:
         """Whether Dagster has the run down as a success."""

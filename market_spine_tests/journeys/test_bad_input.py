@@ -98,7 +98,8 @@ def test_every_line_is_accounted_for(stage: Scene) -> None:
     assert len(found) == sum(case.action == "inserted" for case in CASES.values())
     assert all(read == kept for _, read, kept in found), found
     normal = """
-        SELECT week_ending, count(*), (SELECT sum(row_count) FROM otc_venue_volume v WHERE v.week_ending = r.week_ending)
+        SELECT week_ending, count(*),
+               (SELECT sum(row_count) FROM otc_venue_volume v WHERE v.week_ending = r.week_ending)
              + (SELECT count(*) FROM core_rejects j WHERE j.week_ending = r.week_ending
                 AND table_name = 'otc_venue_volume' AND scope = 'ROW')
         FROM otc_raw r SEMI JOIN otc_venue_volume USING (week_ending) GROUP BY ALL ORDER BY 1"""
@@ -180,7 +181,9 @@ def test_zero_volume_blocks_its_week_only(alone: Scene, tmp_path: Path) -> None:
     why = outcome.without_capture["otc/venue_volume"][str(NOVEMBER)]
     assert "150" in why
     assert len(alone.rejects("otc_venue_volume")) == 150
-    found = alone.sql("SELECT DISTINCT severity, is_blocking FROM core_quality WHERE status = 'failed' AND is_blocking = 1")
+    found = alone.sql(
+        "SELECT DISTINCT severity, is_blocking FROM core_quality WHERE status = 'failed' AND is_blocking = 1"
+    )
     assert found == [("CRITICAL", 1)]
 
 

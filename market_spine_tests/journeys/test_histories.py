@@ -113,7 +113,7 @@ def stored(told: Scene) -> tuple[set[Path], list[tuple[object, ...]]]:
 @examples(EXAMPLES // 2)
 @of_histories
 def test_doing_it_again_changes_nothing_and_every_law_holds(template: Path, history: list[Round]) -> None:
-    """A rerun that makes captures of what is known, for its order of rows or for nothing; a law that a history breaks."""
+    """A rerun that makes captures of what is known, for its order of rows or for nothing, and broken laws."""
     with scene(template) as told:
         told.play(history)
         compute_everything(told)

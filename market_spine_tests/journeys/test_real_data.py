@@ -205,7 +205,12 @@ def test_idempotency_and_asof(files: Path, tmp_path: Path) -> None:
         assert both == (5_192, 5_328 + 5_192, 5_328)
         for table in ("raw", "venue_volume", "symbol_summary", "symbol_hhi", "symbol_rolling_6w"):
             first, second = stage.captures(table)
-            for moment, wanted in (("2025-12-15", None), ("2025-12-16", first), ("2025-12-17", first), ("2025-12-18", second)):
+            for moment, wanted in (
+                ("2025-12-15", None),
+                ("2025-12-16", first),
+                ("2025-12-17", first),
+                ("2025-12-18", second),
+            ):
                 counted = stage.counts(f"otc_{table}_asof('{moment}T23:59:59Z')")
                 assert counted == (wanted.row_count if wanted else 0,), (table, moment)
         for one in (old, new):

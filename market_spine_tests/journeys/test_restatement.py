@@ -167,7 +167,9 @@ def test_a_late_week_completes_windows(tmp_path: Path) -> None:
     late = weeks[2]
     with staged(tmp_path / "home", f"file:{files}", Clock(FIRST)) as stage:
         stage.refresh(*(week for week in weeks if week != late))
-        query = "SELECT is_complete, weeks_in_window FROM otc_symbol_rolling_6w WHERE symbol = 'S05' AND week_ending = ?"
+        query = (
+            "SELECT is_complete, weeks_in_window FROM otc_symbol_rolling_6w WHERE symbol = 'S05' AND week_ending = ?"
+        )
         assert stage.one(query, weeks[5].week_ending) == (False, 5)
         stage.clock.moment = SECOND
         stage.run("otc.weekly_refresh", late)
@@ -187,7 +189,7 @@ def test_a_correction_back_is_a_third_revision(tmp_path: Path) -> None:
         first, second, third = stage.captures("raw")
         assert first.content_hash == third.content_hash != second.content_hash
         assert [one.is_current for one in (first, second, third)] == [False, False, True]
-        one, two, three = stage.captures("symbol_summary")
+        one, _, three = stage.captures("symbol_summary")
         assert (one.content_hash, one.revision, three.revision) == (three.content_hash, 1, 3)
         assert stage.actions() == ["inserted", "updated", "updated", "skipped"]
 

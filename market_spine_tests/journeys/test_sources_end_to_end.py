@@ -98,7 +98,9 @@ class Nothing:
     week: WeekKey = WEEK
 
 
-STRANGERS = [row("X", "OTCN", 1, 1, weekStartDate="2025-11-03", tierIdentifier="OTCE", summaryTypeCode="ATS_W_SMBL_FIRM")]
+STRANGERS = [
+    row("X", "OTCN", 1, 1, weekStartDate="2025-11-03", tierIdentifier="OTCE", summaryTypeCode="ATS_W_SMBL_FIRM")
+]
 NOTHINGS = {
     "204 before it is due": Nothing("not_due", "INFO", week=key("2025-11-28")),
     "204 after it was due": Nothing("no_rows", "ERROR", week=key("2025-11-07")),
@@ -177,7 +179,9 @@ EXPECTED: dict[str, Found] = {
     "truncated-file": Found(rejects=(("otc_raw", "FIELD_COUNT", 1),)),
     "late-tier": Found(NONE, findings=frozenset({("delivered", "ERROR")})),
 }
-FAULT_WEEKS = dict(zip(EXPECTED, (WeekKey(week, OTC) for week in last_n_weeks(len(EXPECTED), date(2025, 12, 12))), strict=True))
+FAULT_WEEKS = dict(
+    zip(EXPECTED, (WeekKey(week, OTC) for week in last_n_weeks(len(EXPECTED), date(2025, 12, 12))), strict=True)
+)
 LATE_HOURS = 24 * 400  # later than every other clock of this module
 
 

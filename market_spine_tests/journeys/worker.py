@@ -13,6 +13,7 @@ import os
 import signal
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import alembic.command  # noqa: F401  # these four are imported inside functions
 import dagster as dg
 import pandera.pandas  # noqa: F401
 import pyarrow.parquet  # noqa: F401
+from pytest_socket import socket_allow_hosts
 
 from market_spine.assets.calendar import capture_weeks
 from market_spine.assets.capture import Options
@@ -92,6 +94,14 @@ def forks() -> Any:
     return context
 
 
+def started(context: Any, body: Callable[..., None], *args: object) -> Any:
+    """A process that runs ``body``. The server is asked through a Unix socket, which tests may not use otherwise."""
+    socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+    process = context.Process(target=body, args=args)
+    process.start()
+    return process
+
+
 @contextmanager
 def instance_of(home: Path) -> Iterator[dg.DagsterInstance]:
     """The persistent Dagster instance of a home, as commands open it."""
@@ -103,6 +113,7 @@ def instance_of(home: Path) -> Iterator[dg.DagsterInstance]:
 def quietly(report: str, body: Callable[[], Any]) -> None:
     """Run ``body``; its result or its traceback goes to the file ``report``, whole or not at all."""
     logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")  # pytest's filters are its own process's
     try:
         told = {"result": body()}
     except Exception:  # noqa: BLE001  # told to the test, which fails by it

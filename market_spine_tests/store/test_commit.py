@@ -182,8 +182,11 @@ def test_a_slow_writer_on_superseded_inputs_does_not_become_current(store: Store
     assert history(store, DERIVED) == [(2, False, "complete", "e"), (1, True, "complete", "f")]
 
 
-def test_a_slow_writer_of_the_same_moment_does_not_become_current(store: Store) -> None:
-    """Prevents the same where another input of that second hides the difference of the moments."""
+def test_a_slow_writer_of_the_same_moment_leaves_nothing(store: Store) -> None:
+    """Prevents the same where another input of that second hides the difference of the moments.
+
+    What it made was the answer at no moment, so it must not stand in the history either, where it could win a tie.
+    """
     calendar = raw(WeekKey(WEEK, None), 5, table_name="reference_trading_calendar")
     old, new = raw(), raw(seconds=5, content="b")
     put(store, calendar)
@@ -192,7 +195,21 @@ def test_a_slow_writer_of_the_same_moment_does_not_become_current(store: Store) 
     put(store, new)
     put(store, derived([new, calendar], content="f"))
     put(store, slow)
-    assert sorted(history(store, DERIVED)) == [(1, True, "complete", "f"), (2, False, "complete", "e")]
+    assert history(store, DERIVED) == [(1, True, "complete", "f")]
+
+
+def test_an_earlier_version_in_use_again_takes_its_place_back(store: Store) -> None:
+    """Prevents a calculation that was rolled back from being planned for ever and never becoming current."""
+    source = raw()
+    put(store, source)
+    first, second = derived([source]), derived([source], content="e", version="1.1")
+    put(store, first)
+    put(store, second)
+    assert history(store, DERIVED) == [(1, False, "complete", "d"), (2, True, "complete", "e")]
+    put(store, derived([source]))
+    assert history(store, DERIVED) == [(1, True, "complete", "d"), (2, False, "complete", "e")]
+    entries = list(read(store.home.journal, JOURNALLED))
+    assert (entries[-1].superseded, entries[-1].revived) == ([second.capture_id], [first.capture_id])
 
 
 def test_a_slow_writer_is_better_than_nothing(store: Store) -> None:
