@@ -41,6 +41,22 @@ def captures_of(home: Path) -> int:
         return int(control.execute("SELECT count(*) FROM core_manifest").fetchone()[0])
 
 
+def require_same_rows(home: Path, database: Path) -> int:
+    """Rows of all derived tables. RuntimeError where the two sides differ: then they did not do the same work."""
+    import duckdb
+
+    with sqlite3.connect(home / "control.db") as control:
+        counted = control.execute(
+            "SELECT table_name, sum(row_count) FROM core_manifest WHERE is_current = 1 GROUP BY table_name"
+        )
+        ours = {name.removeprefix("otc_"): int(rows) for name, rows in counted if name.startswith("otc_")}
+    with duckdb.connect(str(database), read_only=True) as connection:
+        floor = {name: connection.sql(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in ours}
+    if not ours or ours != floor:
+        raise RuntimeError(f"the floor has {floor} rows, the store {ours}")
+    return sum(ours.values())
+
+
 def many_weeks(work: Path, count: int, runs: int) -> dict[str, Any]:
     """``count`` weeks of all tiers through every table."""
     folder = weeks.subset(work / "files", work / f"files_{count}", count)
@@ -54,6 +70,7 @@ def many_weeks(work: Path, count: int, runs: int) -> dict[str, Any]:
         "rows": weeks.rows_of(folder),
         "bytes": sum(path.stat().st_size for path in folder.iterdir()),
         "captures": captures_of(home),
+        "rows_written": require_same_rows(home, work / "floor.db"),
         "ms_per_partition_floor": Spread.of([1000 * one.seconds / partitions for one in floor], 1).as_dict(),
         "ms_per_partition_ours": Spread.of([1000 * one.seconds / partitions for one in ours], 1).as_dict(),
         "target_peak_mib": PEAK_MIB,
@@ -87,6 +104,7 @@ def restated_week(work: Path, count: int, runs: int) -> dict[str, Any]:
 
     _floor(work, folder)
     least, mine = alternate(runs, floor, ours)
+    require_same_rows(home, work / "floor.db")
     return {"weeks_in_store": count, "week": str(friday), **compared(least, mine)}
 
 

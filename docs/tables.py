@@ -15,8 +15,9 @@ TARGET = Path(__file__).with_name("tables.md")
 HEAD = """# Tables
 
 Made by `python docs/tables.py` from the declarations; a test fails when it is stale. Beside its own columns every row
-carries `capture_id`, `captured_at` (when it became known), `computed_at`, `calc_version`, `revision`, `execution_id` (the
-Dagster run) and `batch_id` (the write). Every table `t` also has `t_asof(ts)`, `t_first_release()` and `t_revisions()`.
+carries `capture_id`, `captured_at` (when it became known), `computed_at`, `calc_version`, `revision`, `execution_id`
+(the Dagster run) and `batch_id` (the write). Every table `t` also has `t_asof(ts)`, `t_first_release()` and
+`t_revisions()`.
 """
 
 

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     control_url: SecretStr = Field(SecretStr(""), description="PostgreSQL URL of the control database; SQLite if unset")
     source: str = Field("synthetic", description="synthetic[:OPTIONS], file:PATH, finra-api or finra-api:URL")
     threads: int | None = Field(None, ge=1, description="DuckDB threads; all cores if unset")
+    git_url: str = Field("", description="Where this code is on GitHub or GitLab; code links are local paths if unset")
     finra_client_id: str = Field("", validation_alias="FINRA_API_CLIENT_ID")
     finra_client_secret: SecretStr = Field(SecretStr(""), validation_alias="FINRA_API_CLIENT_SECRET")
 

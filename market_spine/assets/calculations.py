@@ -1,5 +1,6 @@
 """The one factory: every derived table of a feed as an asset, made from its declaration alone."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,7 +11,7 @@ from market_spine.assets.partition_checks import log_per_partition
 from market_spine.assets.partitions import WEEK_TIERS, WEEKS, week_keys
 from market_spine.assets.spine import Spine
 from market_spine.checks.judge import check_names
-from market_spine.domain import reference
+from market_spine.domain import calculations, normalization, reference
 from market_spine.domain.contracts import Feed
 from market_spine.domain.lineage import column_lineage
 
@@ -72,6 +73,13 @@ def _dependency(feed: Feed, step: Step, name: str) -> dg.AssetDep:
     return dg.AssetDep(own)
 
 
+def _source_of(step: Step) -> dg.LocalFileCodeReference:
+    """The file that declares the calculation; Dagster adds the factory, which is the same for all."""
+    own = Path(calculations.__file__).with_name(f"{step.calculation.name}.py")
+    path = own if own.exists() else Path(normalization.__file__)
+    return dg.LocalFileCodeReference(file_path=str(path), line_number=1, label="calculation")
+
+
 def _description(step: Step) -> str:
     spec = step.calculation.spec()
     lines = [spec.description, "", f"Rows: {spec.expected_row_count}.", "", "Assumptions:"]
@@ -109,6 +117,7 @@ def definition_metadata(feed: Feed, step: Step) -> dict[str, Any]:
         for column, sources in lineage.items()
     }
     return {
+        "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[_source_of(step)]),
         "dagster/column_schema": table_schema(step.table),
         "dagster/column_lineage": dg.TableColumnLineage(deps),
         "dagster/table_name": step.table_name,

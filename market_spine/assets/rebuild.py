@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +85,7 @@ class _Replay:
         self.report = RebuildReport()
 
     def run(self, last: int | None) -> RebuildReport:
-        """All entries; after ``last``, the live store's newest batch, one more is of a kill right before its commit."""
-        for entry in journal.read(self.live.store.home.journal, JOURNALLED):
-            if last is not None and entry.seq == last + 1:
-                continue
+        for entry in _committed(journal.read(self.live.store.home.journal, JOURNALLED), last):
             rows = entry.rows[MANIFEST.name]
             for table_name in dict.fromkeys(row["table_name"] for row in rows):
                 self._rebuild(entry, [row for row in rows if row["table_name"] == table_name])
@@ -217,6 +214,18 @@ class _Replay:
         self.report.differences.append(
             Difference("rebuild", row["capture_id"], detail, "keep the live store; report the difference")
         )
+
+
+def _committed(entries: Iterator[journal.Entry], last: int | None) -> Iterator[journal.Entry]:
+    """All entries but a single one after ``last``, the live store's newest batch: a kill left it before its commit.
+
+    More than one are the history of another database, which comparing is to show.
+    """
+    for entry in entries:
+        if entry.seq - 1 != last:
+            yield entry
+        elif (following := next(entries, None)) is not None:
+            yield from (entry, following)
 
 
 def _key(row: Mapping[str, Any]) -> WeekKey:

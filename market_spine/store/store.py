@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from market_spine.domain.contracts import Table
+from market_spine.domain.errors import StoreError
 from market_spine.store import engine
 from market_spine.store.control import Control
 from market_spine.store.home import Home
@@ -32,6 +33,9 @@ class Store:
     def at(cls, root: Path, control_url: str = "", threads: int | None = None) -> Store:
         """The store below ``root``; ``control_url`` names a PostgreSQL database instead of the embedded SQLite."""
         home = Home(root.absolute())
+        if "?" in str(home.root):
+            # SQLAlchemy would take what follows for options, and put the database elsewhere.
+            raise StoreError(f"the home {home.root} has a ? in its path", "choose another folder: MARKET_SPINE_HOME")
         return cls(home, Control(control_url or home.control_url), threads)
 
     def ensure(self) -> list[str]:
