@@ -79,9 +79,9 @@ def many_weeks(work: Path, count: int, runs: int) -> dict[str, Any]:
 
 
 def restated_week(work: Path, count: int, runs: int) -> dict[str, Any]:
-    """One restated Tier 1 week into a store of ``count`` weeks, with everything that follows from it.
+    """One restated Tier 1 week into a store of ``count`` weeks: raw to rolling of that week, tier split, published file.
 
-    That is raw to rolling for the week, the windows of the five weeks after it, the tier split, and the published file.
+    Windows of later weeks that contain it become stale and are left to a later run, on both sides.
     """
     folder, home = work / f"files_{count}", work / f"home_{count}"
     friday = weeks.week(count // 2)

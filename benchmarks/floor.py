@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,19 +76,17 @@ def build(connection: DuckDBPyConnection, folder: Path) -> None:
 
 
 def replace(connection: DuckDBPyConnection, file: Path) -> None:
-    """One partition anew: delete and insert, table by table; windows for the six weeks that contain it."""
+    """One partition anew: delete and insert, table by table; later weeks' windows are left, as by `spine run`."""
     tier, friday = file.stem[:-11], date.fromisoformat(file.stem[-10:])
     connection.execute("BEGIN")
     connection.execute("DELETE FROM raw WHERE week_ending = ? AND tier = ?", [friday, tier])
     connection.execute(f"INSERT INTO raw {RAW_SQL.format(files=[str(file)])}")
     for calculation in calculations():
-        wide = bool(calculation.weeks_back)
-        last = friday + timedelta(weeks=calculation.weeks_back)
-        own = "true" if not calculation.table.by_tier else f"tier = '{tier}'"
-        here = f"week_ending BETWEEN DATE '{friday}' AND DATE '{last}' AND {own}"
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS SELECT * FROM main.wanted WHERE {here}")
+        own = f" AND tier = '{tier}'" if calculation.table.by_tier else ""
+        here = f"week_ending = DATE '{friday}'{own}"
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS SELECT * FROM floor.main.wanted WHERE {here}")
         for name in calculation.inputs:
-            bounds = "true" if wide or name == "trading_calendar" else here
+            bounds = "true" if calculation.weeks_back or name == "trading_calendar" else here
             connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM floor.main.{name} WHERE {bounds}")
         connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {calculation.sql}")
         connection.execute(f"DELETE FROM floor.main.{calculation.name} WHERE {here}")

@@ -109,8 +109,8 @@ def _week(found: dict[str, Any]) -> str:
     return (
         "## One restated week\n\n"
         f"One restated Tier 1 file into a store of {one['weeks_in_store']} weeks: `spine run otc.weekly_refresh`"
-        " against delete and insert of the same partition and of what follows from it in the floor's database. Most of"
-        " ours is the start of Python and Dagster.\n\n" + _pair(one)
+        " against delete and insert of the same partitions in the floor's database; the windows of later weeks are left"
+        " to a later run on both sides.\n\n" + _pair(one)
     )
 
 

@@ -1,5 +1,6 @@
 """The one factory: every derived table of a feed as an asset, made from its declaration alone."""
 
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from market_spine.domain import calculations, normalization, reference
 from market_spine.domain.contracts import Feed
 from market_spine.domain.lineage import column_lineage
 
+LINEAGE = "dagster/column_lineage"
 OWNERS = ["team:market-data"]
 RETRY = dg.RetryPolicy(max_retries=2, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
@@ -30,6 +32,9 @@ def calculation_asset(feed: Feed, step: Step) -> dg.AssetsDefinition:
     key = dg.AssetKey([feed.name, step.table.name])
     invariants = step.calculation.invariants
     descriptions = {one.name: one.description for one in invariants}
+    definition = definition_metadata(feed, step)
+    # The page of an asset reads column lineage from its newest materialization only, never from the definition.
+    lineage = {LINEAGE: definition[LINEAGE]}
     checks = [(name, descriptions.get(name, f"{name} of the declared columns")) for name in check_names(invariants)]
 
     @dg.asset(
@@ -43,7 +48,7 @@ def calculation_asset(feed: Feed, step: Step) -> dg.AssetsDefinition:
         owners=OWNERS,
         tags={"domain": feed.domain},
         description=_description(step),
-        metadata=definition_metadata(feed, step),
+        metadata=definition,
         check_specs=events.check_specs(key, step.table, checks),
         retry_policy=RETRY,
     )
@@ -55,7 +60,7 @@ def calculation_asset(feed: Feed, step: Step) -> dg.AssetsDefinition:
         report = compute(spine, step, keys, run, config.force)
         if step.rejects_sql:
             log_per_partition(context, key, events.CAPTURED, keys, report.without_capture, run.now)
-        return events.result(key, keys, report, [name for name, _ in checks])
+        return events.result(key, keys, report, [name for name, _ in checks], lineage)
 
     return body
 
@@ -119,8 +124,8 @@ def definition_metadata(feed: Feed, step: Step) -> dict[str, Any]:
     return {
         "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[_source_of(step)]),
         "dagster/column_schema": table_schema(step.table),
-        "dagster/column_lineage": dg.TableColumnLineage(deps),
+        LINEAGE: dg.TableColumnLineage(deps),
         "dagster/table_name": step.table_name,
         "grain": ", ".join(step.table.grain),
-        "sql": dg.MetadataValue.md(f"```sql\n{step.calculation.sql.strip()}\n```"),
+        "sql": dg.MetadataValue.md(f"```sql\n{cleandoc(step.calculation.sql)}\n```"),
     }

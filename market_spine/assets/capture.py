@@ -182,19 +182,21 @@ class _Attempt:
         return result(Action.UPDATED, revision if overwrites else revision + 1)
 
     def _captured_at(self, key: WeekKey) -> datetime:
-        """This second, or the one after the current capture's, so that a partition's captures have an order.
+        """The run's second, or the one after the current capture's, so that a partition's captures have an order.
 
-        Not before a capture of another partition that is dated ahead for that reason: what is calculated from both
-        would answer for a later moment only.
+        Not before what became known of other partitions since the run read its clock (minutes ago, if it fetched much):
+        measures made of both would answer for a later moment than their inputs.
         """
-        now, held = whole_second(self.run.now), self.current.get(key)
-        if self.newest is not None and now < self.newest <= now + MAX_AHEAD:
-            now = self.newest
-        if held is None or held.captured_at < now:
-            return now
-        if held.captured_at + timedelta(seconds=1) - now > MAX_AHEAD:
+        moment, held = whole_second(self.run.now), self.current.get(key)
+        limit = max(self.run.now, self.spine.clock()) + MAX_AHEAD
+        if self.newest is not None and moment < self.newest <= limit:
+            moment = self.newest
+        if held is None or held.captured_at < moment:
+            return moment
+        if held.captured_at + timedelta(seconds=1) > limit:
             raise ClockError(
-                f"the clock reads {now}, but {self.raw.table_name} {key} was captured at {held.captured_at}",
+                f"the clock reads {limit - MAX_AHEAD}, but {self.raw.table_name} {key} was captured at "
+                f"{held.captured_at}",
                 "set this machine's clock right (timedatectl), then repeat the command",
             )
         return held.captured_at + timedelta(seconds=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -28,20 +28,26 @@ def check_specs(key: dg.AssetKey, table: Table, checks: Sequence[tuple[str, str]
 
 
 def result(
-    key: dg.AssetKey, keys: Sequence[WeekKey], report: Report, checks: Sequence[str]
+    key: dg.AssetKey,
+    keys: Sequence[WeekKey],
+    report: Report,
+    checks: Sequence[str],
+    metadata: Mapping[str, Any] | None = None,
 ) -> dg.MaterializeResult[Any]:
-    """One materialization with one summary, and one result per check over all partitions of the run."""
+    """One materialization with one summary plus ``metadata``, and one result per check over all its partitions."""
     return dg.MaterializeResult(
         asset_key=key,
-        metadata=_metadata(keys, report),
+        metadata={**_metadata(keys, report), **(metadata or {})},
         check_results=[_captured(keys, report), *(_check(name, report.findings) for name in checks)],
     )
 
 
 def _metadata(keys: Sequence[WeekKey], report: Report) -> dict[str, dg.MetadataValue[Any]]:
     rows = sum(capture.row_count for capture in (*report.written, *report.unchanged))
+    # Dagster copies the summary of a range to each partition's event: the sum is no partition's count there.
+    rows_name = "dagster/partition_row_count" if len(keys) == 1 else "rows_of_this_run"
     metadata: dict[str, dg.MetadataValue[Any]] = {
-        "dagster/partition_row_count": dg.MetadataValue.int(rows),
+        rows_name: dg.MetadataValue.int(rows),
         "partitions_captured": dg.MetadataValue.int(len(report.written)),
         "partitions_unchanged": dg.MetadataValue.int(len(report.unchanged)),
         "partitions_without_capture": dg.MetadataValue.int(len(report.without_capture)),
@@ -57,9 +63,10 @@ def _metadata(keys: Sequence[WeekKey], report: Report) -> dict[str, dg.MetadataV
 
 
 def _table(report: Report) -> str:
-    head = "| week_ending | tier | revision | rows | capture |\n| --- | --- | --- | --- | --- |\n"
+    # The id says table, tier and week; columns of their own would push it out of the page.
+    head = "| rows | revision | capture |\n| ---: | ---: | --- |\n"
     rows = "".join(
-        f"| {one.week_ending} | {one.tier} | {one.revision} | {one.row_count:,} | `{one.capture_id}` |\n"
+        f"| {one.row_count:,} | {one.revision} | `{one.capture_id}` |\n"
         for one in sorted(report.written, key=lambda one: (one.week_ending, one.tier))[-SHOWN:]
     )
     more = len(report.written) - SHOWN
@@ -86,10 +93,16 @@ def _check(name: str, findings: Sequence[Finding]) -> dg.AssetCheckResult:
     failed = [finding for finding in concerned if not finding.passed]
     grave = any(finding.severity in (Severity.ERROR, Severity.CRITICAL) for finding in failed)
     shown = {str(one.key): f"{one.severity}: {one.actual}, expected {one.expected}" for one in failed[:SHOWN]}
+    metadata: dict[str, Any] = {"partitions_judged": len(concerned), "partitions_failed": len(failed)}
     return dg.AssetCheckResult(
         check_name=name,
         # INFO is an observation: shown, not failed. Dagster knows WARN and ERROR only; core_quality has the true level.
         passed=all(finding.severity is Severity.INFO for finding in failed),
         severity=dg.AssetCheckSeverity.ERROR if grave else dg.AssetCheckSeverity.WARN,
-        metadata={"partitions": len(concerned), "failed": len(failed), "findings": shown},
+        description="; ".join(f"{key}: {text}" for key, text in shown.items()) or _nothing_failed(concerned),
+        metadata=metadata | ({"findings": shown} if shown else {}),
     )
+
+
+def _nothing_failed(concerned: Sequence[Finding]) -> str | None:
+    return None if concerned else "Nothing to judge: no partition of this run has new rows."

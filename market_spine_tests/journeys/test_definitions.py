@@ -62,9 +62,27 @@ def test_an_asset_says_what_it_is(nodes: dict[str, Any], name: str) -> None:
     assert node.owners == ["team:market-data"]
     assert len(node.description) > 40
     assert node.tags["domain"]
-    (reference,) = node.metadata["dagster/code_references"].code_references
-    assert reference.url.startswith("https://github.com/")
-    assert "/market_spine/assets/" in reference.url
+    references = [reference.file_path for reference in node.metadata["dagster/code_references"].code_references]
+    assert references
+    assert all("/market_spine/" in path and Path(path).is_file() for path in references)
+
+
+@pytest.mark.parametrize("name", [name for name in DERIVED if name != "otc/venue_volume"])
+def test_a_calculation_leads_to_its_own_file(nodes: dict[str, Any], name: str) -> None:
+    """A link to the factory only, from which nobody finds the SQL."""
+    references = [Path(one.file_path).name for one in nodes[name].metadata["dagster/code_references"].code_references]
+    assert f"{name.removeprefix('otc/')}.py" in references
+
+
+def test_code_links_of_a_known_host(stage: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links to a file of one machine where the code's host is known."""
+    from market_spine.definitions import build_defs
+
+    monkeypatch.setenv("MARKET_SPINE_GIT_URL", "https://github.com/somebody/market-spine")
+    for node in build_defs(stage.spine).resolve_asset_graph().asset_nodes:
+        for one in node.metadata["dagster/code_references"].code_references:
+            assert isinstance(one, dg.UrlCodeReference)
+            assert one.url.startswith("https://github.com/somebody/market-spine/tree/main/market_spine/")
 
 
 @pytest.mark.parametrize("name", [name for name in ASSETS if name != "otc/published"])

@@ -6,14 +6,11 @@ A kill loses no write that the kernel has taken, so the homes lie in memory wher
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,83 +25,26 @@ from market_spine.assets.tables import steps_of
 from market_spine.feeds.otc import OTC
 from market_spine.store.gc import collect
 from market_spine.store.journal import read
-from market_spine.store.manifest import Question, tables
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 from market_spine.store.verify import verify
 from market_spine_tests.journeys import worker
 from market_spine_tests.journeys.worker import AFTER, BEFORE, Point, Task
+from market_spine_tests.journeys.yard import FIRST, KEYS, MINUTE, RECIPE, REVISED, WAIT, Hashes, Yard, a_yard, hashes
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kills")]
 
-RECIPE = "seed=7,scale=0.02,revision_hours=2000,fault=restatement:*:*:3"
-KEYS = tuple(f"{tier}:2025-11-{day}" for day in ("07", "14") for tier in ("NMS_TIER_1", "NMS_TIER_2", "OTC"))
-FIRST, REVISED = datetime(2025, 12, 20, 12, tzinfo=UTC), datetime(2026, 4, 1, 12, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-WAIT = 120  # seconds for a process that takes about 5
 # What the content of a partition depends on is that partition alone, so it is the first release or the revision.
 ALONE = (
     "raw",
     *(name for name, step in steps_of(OTC).items() if step.table.by_tier and not step.calculation.weeks_back),
 )
 
-Hashes = dict[tuple[str, str], str]
-
-
-@dataclass
-class Yard:
-    """Where homes are made, copied, killed in, and compared."""
-
-    root: Path
-    forks: Any
-    counter: int = 0
-
-    def place(self, name: str) -> str:
-        self.counter += 1
-        return str(self.root / f"{self.counter:03d}-{name}")
-
-    def task(self, home: Path, now: datetime, point: Point | None = None) -> Task:
-        return Task(str(home), RECIPE, KEYS, now.isoformat(), self.place("report"), point)
-
-    def start(self, body: Callable[..., None], *args: object) -> Any:
-        return worker.started(self.forks, body, *args)
-
-    def complete(self, body: Callable[[Task], None], task: Task) -> dict[str, Any]:
-        """Run ``task`` to its end in a process of its own; what it reports."""
-        process = self.start(body, task)
-        process.join(WAIT)
-        assert process.exitcode == 0
-        return told(task.report)
-
-    @contextmanager
-    def reading(self, home: Path) -> Iterator[None]:
-        """A process that asks for everything all the while; it never meets an error."""
-        stop, report = Path(self.place("stop")), self.place("report")
-        reader = self.start(worker.read_on, str(home), "", str(stop), report)
-        try:
-            yield
-        finally:
-            stop.touch()
-            reader.join(WAIT)
-        assert told(report)["rounds"] > 0
-
-    def copy(self, home: Path) -> Path:
-        return Path(shutil.copytree(home, self.place("home")))
-
-
-def told(report: str) -> dict[str, Any]:
-    """What a process reported; its traceback fails the test."""
-    found: dict[str, Any] = json.loads(Path(report).read_text())
-    assert "error" not in found, found["error"]
-    result: dict[str, Any] = found["result"]
-    return result
-
 
 @pytest.fixture(scope="module")
 def yard() -> Iterator[Yard]:
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="spine-kills-", dir=memory if memory.is_dir() else None) as root:
-        yield Yard(Path(root), worker.forks())
+    with a_yard() as place:
+        yield place
 
 
 @dataclass(frozen=True)
@@ -124,16 +64,6 @@ def undisturbed(yard: Yard) -> Undisturbed:
     first, prepared = hashes(home), yard.copy(home)
     calls = yard.complete(worker.refresh, yard.task(home, REVISED))["calls"]
     return Undisturbed(prepared, first, hashes(home), calls)
-
-
-def hashes(home: Path) -> Hashes:
-    """Table and partition -> content hash, of what is current."""
-    store = Store.at(home)
-    with store.control.read() as connection:
-        names = tuple(tables(connection))
-    found = {(one.table_name, str(one.key)): one.content_hash for one in store.select(Question(names))}
-    store.control.dispose()
-    return found
 
 
 def check_after_kill(home: Path, known: Undisturbed) -> None:

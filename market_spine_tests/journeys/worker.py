@@ -203,4 +203,10 @@ def miscounted(store: Store) -> list[str]:
     return wrong
 
 
+def open_home(home: str, url: str, at: float, report: str) -> None:
+    """Open a home at the moment ``at`` (seconds since the epoch); the migrations that this process applied."""
+    time.sleep(max(0.0, at - time.time()))
+    quietly(report, lambda: Store.at(Path(home), url).ensure())
+
+
 calendar()  # 1 s, and every process needs it

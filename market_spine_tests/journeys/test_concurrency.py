@@ -1,0 +1,175 @@
+"""Many processes on one store at once: nobody fails, nobody waits for ever, nobody sees half of anything."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from market_spine.assets.rebuild import rebuild
+from market_spine.assets.tables import steps_of
+from market_spine.domain.captures import View
+from market_spine.domain.keys import WeekKey
+from market_spine.feeds.otc import OTC
+from market_spine.store.commit import Run
+from market_spine.store.manifest import Capture, Question, by_ids, inputs_of
+from market_spine.store.store import Store
+from market_spine.store.verify import verify
+from market_spine_tests.journeys import crowd, worker
+from market_spine_tests.journeys.crowd import Place
+from market_spine_tests.journeys.history_model import State, expected
+from market_spine_tests.journeys.history_scene import COMPARED, COMPUTED, Shelf, is_same, raw_lines, rows_of
+from market_spine_tests.journeys.yard import FIRST, WAIT, Yard, a_yard, hashes, told
+
+pytestmark = pytest.mark.slow
+
+WRITERS, READERS = 8, 4
+NAMES = {OTC.sql_name(name): name for name in ("raw", *COMPUTED)}
+
+
+@pytest.fixture(scope="module")
+def yard() -> Iterator[Yard]:
+    with a_yard() as place:
+        yield place
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """'' for the embedded database, or that of a real server."""
+    return "" if request.param == "sqlite" else str(request.getfixturevalue("postgres_database"))
+
+
+def prepared(yard: Yard, url: str) -> Place:
+    """A store with two releases of every partition, and the moment at which the crowd starts."""
+    place = Place(yard.place("crowd"), url, 0.0)
+    shelf = Shelf()
+    spine = place.spine(shelf)
+    for variant, now in enumerate(crowd.RELEASES):
+        crowd.release(spine, shelf, dict.fromkeys(crowd.KEYS, variant), now)
+    spine.store.control.dispose()
+    return Place(place.home, url, time.time() + 1)
+
+
+def test_eight_writers_four_readers_and_an_auditor(yard: Yard, url: str) -> None:
+    """Lost restatements, two current captures, torn answers, a past that changes, measures of inputs they were not
+    made from, and errors that only a crowd meets."""
+    place = prepared(yard, url)
+    stop = Path(yard.place("stop"))
+    reports = [yard.place("report") for _ in range(WRITERS + READERS + 1)]
+    writers = [yard.start(crowd.restate, place, seed, reports[seed]) for seed in range(WRITERS)]
+    others = [yard.start(crowd.ask, place, str(stop), report) for report in reports[WRITERS:-1]]
+    others.append(yard.start(crowd.look_through, place, str(stop), reports[-1]))
+    for process in writers:
+        process.join(2 * WAIT)
+    stop.touch()
+    for process in others:
+        process.join(WAIT)
+    assert [told(report) for report in reports[:WRITERS]] == [crowd.ROUNDS] * WRITERS
+    assert all(told(report) > 0 for report in reports[WRITERS:])
+
+    spine = place.spine(Shelf())
+    crowd.compute_all(spine, Run("an-execution", "a-correlation", place.now()))
+    check_revisions(spine.store)
+    check_measures(spine.store)
+    assert verify(spine.store) == []
+    assert rebuild(spine, [OTC], swap=False).differences == []
+    spine.store.control.dispose()
+
+
+def check_revisions(store: Store) -> None:
+    """One current capture per partition, the newest; revisions without a gap; as many as there were changes."""
+    every = store.select(Question(tuple(NAMES), View.ALL_REVISIONS))
+    latest = {(one.table_name, one.key): one for one in store.select(Question(tuple(NAMES)))}
+    for place, current in latest.items():
+        line = [one for one in every if (one.table_name, one.key) == place]
+        assert [one.revision for one in line] == list(range(1, len(line) + 1))
+        assert [one for one in line if one.is_current] == [current]
+        assert current.captured_at == max(one.captured_at for one in line)
+        if current.table_name == OTC.sql_name("raw"):
+            assert len({one.captured_at for one in line}) == len(line)
+            assert all(one.content_hash != other.content_hash for one, other in pairwise(line))
+    assert {key for name, key in latest if name == OTC.sql_name("raw")} == set(crowd.KEYS)
+    assert max(one.revision for one in latest.values()) > 5, "the crowd hardly restated anything"
+
+
+def check_measures(store: Store) -> None:
+    """Every derived capture ever made is what its own inputs give; the latest ones are of the latest deliveries."""
+    every = {one.capture_id: one for one in store.select(Question(tuple(NAMES), View.ALL_REVISIONS))}
+    with store.control.read() as connection:
+        inputs = inputs_of(connection, set(every))
+        assert by_ids(connection, {source for ids in inputs.values() for source in ids}).keys() <= every.keys()
+    rows = contents(store)
+    lines = {one: tuple(raw_lines(rows[one]).elements()) for one in every if NAMES[every[one].table_name] == "raw"}
+
+    def state_of(capture: Capture) -> State:
+        if capture.capture_id in lines:
+            return {capture.key: lines[capture.capture_id]}
+        return {key: held for one in inputs[capture.capture_id] for key, held in state_of(every[one]).items()}
+
+    latest = {one.key: lines[one.capture_id] for one in every.values() if one.is_current and one.capture_id in lines}
+    for one in every.values():
+        name = NAMES[one.table_name]
+        if name not in COMPARED:
+            continue
+        made_from = "\n".join([steps_of(OTC)[name].calculation.version, *inputs[one.capture_id]])
+        assert one.inputs_hash == hashlib.sha256(made_from.encode()).hexdigest()[:32]
+        assert is_same(rows_of(name, rows[one.capture_id]), measured(name, one.key, state_of(one)))
+        if one.is_current:
+            assert is_same(rows_of(name, rows[one.capture_id]), measured(name, one.key, latest))
+
+
+def measured(name: str, key: WeekKey, state: State) -> dict[tuple[str, ...], tuple[object, ...]]:
+    return dict(expected(name, state)[key])
+
+
+def contents(store: Store) -> dict[str, list[dict[str, object]]]:
+    """The rows of every capture."""
+    tables = {name: OTC.raw if short == "raw" else steps_of(OTC)[short].table for name, short in NAMES.items()}
+    found: dict[str, list[dict[str, object]]] = {}
+    with store.engine() as engine:
+        for name, chosen in store.show_all(engine, tables, Question(tuple(tables), View.ALL_REVISIONS)).items():
+            found |= {one.capture_id: [] for one in chosen}
+            cursor = engine.execute(f"SELECT * FROM {name}")
+            columns = [column[0] for column in cursor.description or ()]
+            for values in cursor.fetchall():
+                row = dict(zip(columns, values, strict=True))
+                found[row["capture_id"]].append(row)
+    return found
+
+
+def test_eight_processes_open_a_new_home_at_one_moment(yard: Yard, url: str) -> None:
+    """A first use that migrates twice, or fails for those who come second."""
+    home, at = yard.place("new"), time.time() + 1
+    reports = [yard.place("report") for _ in range(8)]
+    processes = [yard.start(worker.open_home, home, url, at, report) for report in reports]
+    for process in processes:
+        process.join(WAIT)
+    applied = [told(report) for report in reports]
+    assert sorted(map(len, applied))[:7] == [0] * 7
+    assert max(applied) != []
+    store = Store.at(Path(home), url)
+    assert store.ensure() == []
+    assert verify(store) == []
+    store.control.dispose()
+
+
+def test_one_request_launched_twice_at_once(yard: Yard) -> None:
+    """The same backfill started by two people: both succeed, and everything is captured once."""
+    home, alone = Path(yard.place("twice")), Path(yard.place("alone"))
+    tasks = [yard.task(home, FIRST) for _ in range(2)]
+    processes = [yard.start(worker.backfill, task) for task in tasks]
+    for process in processes:
+        process.join(WAIT)
+    for task in tasks:
+        assert told(task.report) | {"seconds": 0} == {"failures": [], "without_capture": {}, "seconds": 0}
+    yard.complete(worker.refresh, yard.task(alone, FIRST))
+    assert hashes(home) == hashes(alone)
+    store = Store.at(home)
+    names = tuple(sorted({table for table, _ in hashes(home)}))
+    assert {one.revision for one in store.select(Question(names, View.ALL_REVISIONS))} == {1}
+    assert verify(store) == []
+    store.control.dispose()
