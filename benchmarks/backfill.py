@@ -79,7 +79,7 @@ def many_weeks(work: Path, count: int, runs: int) -> dict[str, Any]:
 
 
 def restated_week(work: Path, count: int, runs: int) -> dict[str, Any]:
-    """One restated Tier 1 week into a store of ``count`` weeks: raw to rolling of that week, tier split, published file.
+    """One restated Tier 1 week into a store of ``count`` weeks: raw to rolling, tier split, published file.
 
     Windows of later weeks that contain it become stale and are left to a later run, on both sides.
     """

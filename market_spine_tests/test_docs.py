@@ -1,30 +1,13 @@
-"""Documentation that fails when it is stale: links lead somewhere, generated pages are current, pictures are small."""
+"""Documentation that fails when it is stale: generated pages are current, decisions are listed, pictures are small."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LINK = re.compile(r"\]\((?!https?://)([^)#]+)(?:#[^)]*)?\)")
 LARGEST_PICTURE = 300_000  # bytes; a page of pictures stays quick to clone and to read
-
-
-def test_there_are_pages() -> None:
-    """Prevents the tests below from passing on nothing."""
-    assert len(PAGES) > 10
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    """Prevents links to pages that were moved, and pictures that were never committed."""
-    broken = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()]
-    assert broken == []
 
 
 def test_generated_tables_page_is_current() -> None:
