@@ -1,5 +1,6 @@
 """The one factory: every derived table of a feed as an asset, made from its declaration alone."""
 
+from collections.abc import Mapping, Sequence
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from market_spine.domain import calculations, normalization, reference
 from market_spine.domain.contracts import Feed
 from market_spine.domain.lineage import column_lineage
 
-LINEAGE = "dagster/column_lineage"
 OWNERS = ["team:market-data"]
 RETRY = dg.RetryPolicy(max_retries=2, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
@@ -32,9 +32,6 @@ def calculation_asset(feed: Feed, step: Step) -> dg.AssetsDefinition:
     key = dg.AssetKey([feed.name, step.table.name])
     invariants = step.calculation.invariants
     descriptions = {one.name: one.description for one in invariants}
-    definition = definition_metadata(feed, step)
-    # The page of an asset reads column lineage from its newest materialization only, never from the definition.
-    lineage = {LINEAGE: definition[LINEAGE]}
     checks = [(name, descriptions.get(name, f"{name} of the declared columns")) for name in check_names(invariants)]
 
     @dg.asset(
@@ -48,7 +45,7 @@ def calculation_asset(feed: Feed, step: Step) -> dg.AssetsDefinition:
         owners=OWNERS,
         tags={"domain": feed.domain},
         description=_description(step),
-        metadata=definition,
+        metadata=definition_metadata(feed, step),
         check_specs=events.check_specs(key, step.table, checks),
         retry_policy=RETRY,
     )
@@ -58,9 +55,10 @@ def calculation_asset(feed: Feed, step: Step) -> dg.AssetsDefinition:
         keys = week_keys(context)
         run = spine.run_of(context)
         report = compute(spine, step, keys, run, config.force)
+        events.tell(context, report)
         if step.rejects_sql:
             log_per_partition(context, key, events.CAPTURED, keys, report.without_capture, run.now)
-        return events.result(key, keys, report, [name for name, _ in checks], lineage)
+        return events.result(key, keys, report, [name for name, _ in checks])
 
     return body
 
@@ -124,8 +122,17 @@ def definition_metadata(feed: Feed, step: Step) -> dict[str, Any]:
     return {
         "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[_source_of(step)]),
         "dagster/column_schema": table_schema(step.table),
-        LINEAGE: dg.TableColumnLineage(deps),
+        "dagster/column_lineage": dg.TableColumnLineage(deps),
         "dagster/table_name": step.table_name,
         "grain": ", ".join(step.table.grain),
+        # Dagster draws column lineage in its hosted edition only: here it can be read.
+        "columns_made_from": dg.MetadataValue.md(_lineage_table(lineage)),
         "sql": dg.MetadataValue.md(f"```sql\n{cleandoc(step.calculation.sql)}\n```"),
     }
+
+
+def _lineage_table(lineage: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    rows = (
+        f"| {name} | {', '.join(f'{table}.{column}' for table, column in made)} |" for name, made in lineage.items()
+    )
+    return "\n".join(["| column | made from |", "| --- | --- |", *rows])

@@ -95,6 +95,7 @@ def calendar_asset() -> dg.AssetsDefinition:
     def body(context: dg.AssetExecutionContext, spine: dg.ResourceParam[Spine]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes the bare class only
         keys = week_keys(context)
         report = capture_weeks(spine, keys, spine.run_of(context))
+        events.tell(context, report)
         return events.result(KEY, keys, report, [name for name, _ in checks])
 
     return body

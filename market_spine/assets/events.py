@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -27,17 +27,19 @@ def check_specs(key: dg.AssetKey, table: Table, checks: Sequence[tuple[str, str]
     return [headline, *(dg.AssetCheckSpec(name, asset=key, description=text) for name, text in checks)]
 
 
+def tell(context: dg.AssetExecutionContext, report: Report) -> None:
+    """Say in the run's log which partitions have no capture: a failed blocking check gives no reason there."""
+    for key, why in list(report.without_capture.items())[:SHOWN]:
+        context.log.warning(f"{key} is not captured: {why}")
+
+
 def result(
-    key: dg.AssetKey,
-    keys: Sequence[WeekKey],
-    report: Report,
-    checks: Sequence[str],
-    metadata: Mapping[str, Any] | None = None,
+    key: dg.AssetKey, keys: Sequence[WeekKey], report: Report, checks: Sequence[str]
 ) -> dg.MaterializeResult[Any]:
-    """One materialization with one summary plus ``metadata``, and one result per check over all its partitions."""
+    """One materialization with one summary, and one result per check over all partitions of the run."""
     return dg.MaterializeResult(
         asset_key=key,
-        metadata={**_metadata(keys, report), **(metadata or {})},
+        metadata=_metadata(keys, report),
         check_results=[_captured(keys, report), *(_check(name, report.findings) for name in checks)],
     )
 

@@ -65,6 +65,7 @@ def raw_asset(feed: Feed) -> dg.AssetsDefinition:
         report = ingest(spine, feed, keys, run, config.options())
         for held in report.results:
             context.log.info(f"{held.week_key}: {held.action}, {held.record_count:,} rows {held.reason}".rstrip())
+        events.tell(context, report)
         log_per_partition(context, key, events.CAPTURED, keys, report.without_capture, run.now)
         return events.result(key, keys, report, list(CHECKS))
 

@@ -21,7 +21,7 @@ from market_spine.domain.keys import WeekKey
 from market_spine.store import journal
 from market_spine.store.control import Control
 from market_spine.store.home import Home
-from market_spine.store.manifest import Capture, by_ids
+from market_spine.store.manifest import Capture, by_ids, inputs_of
 from market_spine.store.schema import BATCHES, CAPTURE_INPUTS, DELIVERIES, JOURNALLED, MANIFEST, QUALITY, REJECTS
 
 M = MANIFEST.c
@@ -90,6 +90,7 @@ class Committed:
 class _Decision:
     rows: list[dict[str, Any]] = field(default_factory=list)
     already_there: list[NewCapture] = field(default_factory=list)
+    unrecorded: set[str] = field(default_factory=set)  # of those, the ones that have no row of the manifest
     superseded: list[str] = field(default_factory=list)
     overwritten: list[str] = field(default_factory=list)
     revived: list[str] = field(default_factory=list)
@@ -133,13 +134,15 @@ def _decide(connection: sa.Connection, batch: Batch, batch_id: str) -> _Decision
     existing = by_ids(connection, [new.capture_id for new in batch.captures])
     places = _places(connection, batch)
     inputs = by_ids(connection, {capture_id for new in batch.captures for capture_id in new.inputs})
+    made_from = inputs_of(connection, [current.capture_id for current, _ in places.values() if current])
     for new in batch.captures:
         current, last_revision = places.get(new.place, (None, 0))
+        current_inputs = made_from[current.capture_id] if current else ()
         _check_predecessor(new, current)
         if (same := existing.get(new.capture_id)) is not None:
             _check_same(new, same)
             decision.already_there.append(new)
-            if current is not None and not same.is_current and _becomes_current(new, current, inputs):
+            if current is not None and not same.is_current and _becomes_current(new, current, inputs, current_inputs):
                 # An earlier version of a calculation is in use again: its capture takes its place back.
                 decision.superseded.append(current.capture_id)
                 decision.revived.append(same.capture_id)
@@ -149,10 +152,11 @@ def _decide(connection: sa.Connection, batch: Batch, batch_id: str) -> _Decision
                 f"{new.table_name} {new.key} was captured at {current.captured_at} by another process",
                 "repeat the command; it takes a newer clock reading",
             )
-        becomes_current = _becomes_current(new, current, inputs)
+        becomes_current = _becomes_current(new, current, inputs, current_inputs)
         if not becomes_current and current is not None and new.captured_at == current.captured_at:
             # Made from inputs that were superseded within the same second: it never was the answer at any moment.
             decision.already_there.append(new)
+            decision.unrecorded.add(new.capture_id)
             continue
         overwrites = new.policy is RevisionPolicy.OVERWRITE and current is not None and becomes_current
         if becomes_current and current is not None:
@@ -188,12 +192,16 @@ def _check_same(new: NewCapture, same: Capture) -> None:
     )
 
 
-def _becomes_current(new: NewCapture, current: Capture | None, inputs: dict[str, Capture]) -> bool:
+def _becomes_current(
+    new: NewCapture, current: Capture | None, inputs: dict[str, Capture], current_inputs: tuple[str, ...]
+) -> bool:
     """A slow writer that worked on superseded inputs must not replace what newer inputs gave."""
     if current is None:
         return True
     if new.captured_at != current.captured_at:
         return new.captured_at > current.captured_at
+    if set(new.inputs) < set(current_inputs):  # a week of the window arrived meanwhile
+        return False
     return all(inputs[capture_id].is_current for capture_id in new.inputs if capture_id in inputs)
 
 
@@ -276,5 +284,9 @@ def _rows(
         ],
         DELIVERIES.name: [row | who for row in batch.deliveries],
         REJECTS.name: [row | who | {"rejected_at": batch.run.now} for row in rejects],
-        QUALITY.name: [row | who | {"checked_at": batch.run.now} for row in batch.quality],
+        QUALITY.name: [
+            row | who | {"checked_at": batch.run.now}
+            for row in batch.quality
+            if row["capture_id"] not in decision.unrecorded  # findings about what never was an answer
+        ],
     }

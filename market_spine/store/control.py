@@ -36,7 +36,7 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _use_wal(connection: Any) -> None:
-    """Switch a new database over. Two that do so at once are refused without the driver's wait, so we wait ourselves."""
+    """Switch a new database over. Two that do so at once are refused without the driver's wait: we wait ourselves."""
     patience = time.monotonic() + BUSY_SECONDS
     while True:
         try:

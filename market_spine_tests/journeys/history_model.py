@@ -8,7 +8,7 @@ keys, tiers and the words for policies and actions apart.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -255,7 +255,7 @@ def tier_split(week: date, state: State) -> Rows:
     }
 
 
-MEASURES = {
+MEASURES: dict[str, Callable[[tuple[Line, ...]], Rows]] = {
     "venue_volume": venue_volume,
     "symbol_summary": symbol_summary,
     "symbol_venue_share": symbol_venue_share,

@@ -203,10 +203,10 @@ class Scene:
                 seen.add(self.shelf.files[key])
         return found | self.model.deliver(taken, policy, self.now)
 
-    def compute_all(self) -> int:
-        """Compute every compared table for every partition; how many captures that made."""
+    def compute_all(self, names: Sequence[str] = COMPUTED) -> int:
+        """Compute these tables for every partition; how many captures that made."""
         made = 0
-        for name in COMPUTED:
+        for name in names:
             step = steps_of(OTC)[name]
             keys = self.keys if step.table.by_tier else sorted({WeekKey(key.week_ending, None) for key in self.keys})
             report = compute(self.spine, step, keys, self.run())
@@ -279,9 +279,9 @@ def raw_lines(stored: Sequence[Mapping[str, Any]]) -> Counter[Line]:
 def is_same(stored: Rows, wanted: Rows) -> bool:
     """Exact values exactly, quotients to 1e-12."""
     return stored.keys() == wanted.keys() and all(
-        math.isclose(one, float(other), rel_tol=1e-12, abs_tol=1e-15)
-        if isinstance(other, Fraction) and isinstance(one, float)
-        else one == other and not isinstance(other, Fraction)
+        math.isclose(float(str(one)), float(other), rel_tol=1e-12, abs_tol=1e-15)
+        if isinstance(other, Fraction) and one is not None
+        else one == other
         for grain in wanted
         for one, other in zip(stored[grain], wanted[grain], strict=True)
     )

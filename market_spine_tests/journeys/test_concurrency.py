@@ -152,9 +152,10 @@ def contents(store: Store) -> dict[str, list[dict[str, object]]]:
     return found
 
 
-def test_eight_processes_open_a_new_home_at_one_moment(yard: Yard, url: str) -> None:
+@pytest.mark.parametrize("turn", range(3))
+def test_eight_processes_open_a_new_home_at_one_moment(yard: Yard, url: str, turn: int) -> None:
     """A first use that migrates twice, or fails for those who come second."""
-    home, at = yard.place("new"), time.time() + 0.5
+    home, at = yard.place(f"new-{turn}"), time.time() + 0.5
     reports = [yard.place("report") for _ in range(8)]
     processes = [yard.start(worker.open_home, home, url, at, report) for report in reports]
     for process in processes:

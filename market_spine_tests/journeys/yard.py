@@ -51,7 +51,8 @@ class Yard:
         process = self.start(body, task)
         process.join(WAIT)
         assert process.exitcode == 0
-        return told(task.report)
+        result: dict[str, Any] = told(task.report)
+        return result
 
     @contextmanager
     def reading(self, home: Path) -> Iterator[None]:
@@ -69,12 +70,11 @@ class Yard:
         return Path(shutil.copytree(home, self.place("home")))
 
 
-def told(report: str) -> dict[str, Any]:
+def told(report: str) -> Any:
     """What a process reported; its traceback fails the test."""
     found: dict[str, Any] = json.loads(Path(report).read_text())
     assert "error" not in found, found["error"]
-    result: dict[str, Any] = found["result"]
-    return result
+    return found["result"]
 
 
 @contextmanager
