@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from market_spine.assets.spine import Progress, Spine, no_progress
@@ -35,6 +35,15 @@ class Settings(BaseSettings):
     git_url: str = Field("", description="Where this code is on GitHub or GitLab; code links are local paths if unset")
     finra_client_id: str = Field("", validation_alias="FINRA_API_CLIENT_ID")
     finra_client_secret: SecretStr = Field(SecretStr(""), validation_alias="FINRA_API_CLIENT_SECRET")
+
+    @field_validator("home")
+    @classmethod
+    def _with_the_users_home(cls, home: Path) -> Path:
+        """A ~ that no shell has replaced (in a .env file, a unit file) is the user's home, not a folder called ~."""
+        try:
+            return home.expanduser()
+        except RuntimeError as error:  # ~nobody/x
+            raise ValueError(str(error)) from error
 
 
 def clock() -> datetime:

@@ -68,7 +68,8 @@ def tracked() -> list[Path]:
 def texts() -> Iterator[tuple[str, str]]:
     """Name and text of every tracked text file but the lock file and the licence, which others wrote."""
     for path in tracked():
-        if path.name not in {"requirements.lock", "LICENSE"} and path.is_file():
+        is_text = path.suffix != ".png" and path.name not in {"requirements.lock", "LICENSE"}
+        if is_text and path.is_file():
             yield name_of(path), path.read_text(encoding="utf-8")
 
 

@@ -18,7 +18,6 @@ from market_spine.domain.contracts import Feed
 from market_spine.domain.lineage import column_lineage
 
 OWNERS = ["team:market-data"]
-RETRY = dg.RetryPolicy(max_retries=2, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 
 class CalculationConfig(dg.Config):
@@ -47,7 +46,6 @@ def calculation_asset(feed: Feed, step: Step) -> dg.AssetsDefinition:
         description=_description(step),
         metadata=definition_metadata(feed, step),
         check_specs=events.check_specs(key, step.table, checks),
-        retry_policy=RETRY,
     )
     def body(
         context: dg.AssetExecutionContext, config: CalculationConfig, spine: dg.ResourceParam[Spine]

@@ -182,12 +182,13 @@ class _Attempt:
         return result(Action.UPDATED, revision if overwrites else revision + 1)
 
     def _captured_at(self, key: WeekKey) -> datetime:
-        """The run's second, or the one after the current capture's, so that a partition's captures have an order.
+        """The second of the batch's last fetch, or the one after the current capture's, so that captures have an order.
 
         Not before what became known of other partitions since the run read its clock (minutes ago, if it fetched much):
         measures made of both would answer for a later moment than their inputs.
         """
-        moment, held = whole_second(self.run.now), self.current.get(key)
+        moment = whole_second(max(one.landed.fetched_at for one in self.arrivals.values()))
+        held = self.current.get(key)
         limit = max(self.run.now, self.spine.clock()) + MAX_AHEAD
         if self.newest is not None and moment < self.newest <= limit:
             moment = self.newest

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,7 +19,7 @@ from market_spine.checks.findings import blocked_keys
 from market_spine.checks.schema import check_schema
 from market_spine.domain.captures import RevisionPolicy
 from market_spine.domain.contracts import Feed, Shape
-from market_spine.domain.errors import ContentError
+from market_spine.domain.errors import ContentError, SourceError
 from market_spine.domain.keys import WeekKey
 from market_spine.sources import lines, parse
 from market_spine.sources.delivery import Delivery, Empty, WeekSource
@@ -36,6 +35,7 @@ CHUNK_BYTES = 128 << 20
 # A capturable delivery has at most 5 % rejects, 7k of a real week. A blocked one may have millions: beyond this many
 # they are counted in the finding and stay in landing, so that a 200 MB file of garbage does not fill the memory.
 MAX_REJECTS = 100_000
+MAX_TEXT = 1_000  # characters of a reject's line that are recorded; the longest real line has about 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,7 @@ class Parcel:
 
     @property
     def size(self) -> int:
-        return sum(
-            part.data.stat().st_size if isinstance(part.data, Path) else len(part.data) for part in self.delivery.parts
-        )
+        return sum(part.bytes for part in self.landed.parts)
 
 
 def ingest(spine: Spine, feed: Feed, keys: Sequence[WeekKey], run: Run, options: Options) -> RawReport:
@@ -93,14 +91,15 @@ def _parcels(
 ) -> Iterator[Parcel]:
     seen: dict[str, WeekKey] = {}
     for key in keys:
-        answer = spine.source.fetch(feed, key, run.now)
+        answer = spine.source.fetch(feed, key, spine.clock())
         if isinstance(answer, Empty):
             _record_nothing(spine, raw, answer, run, report)
             continue
         landed = spine.landing.store(answer, feed.domain)
         try:
             _refuse_repetition(seen, landed)
-            parcel = parcel_of(feed, answer, landed)
+            # From landing, not from the source: a file may change between the two readings.
+            parcel = parcel_of(feed, spine.landing.read(landed), landed)
         except ContentError as error:
             _record_unreadable(spine, raw, Arrival(landed, 0), error, run, report)
             continue
@@ -153,8 +152,13 @@ def _record_unreadable(
 
 
 def _chunks(parcels: Iterator[Parcel]) -> Iterator[list[Parcel]]:
+    """Parcels that one statement can parse. Where the source fails, what it gave before is still captured."""
     chunk: list[Parcel] = []
-    for parcel in parcels:
+    failure: SourceError | None = None
+    for parcel in _until_failure(parcels):
+        if isinstance(parcel, SourceError):
+            failure = parcel
+            break
         full = sum(held.size for held in chunk) + parcel.size > CHUNK_BYTES
         if chunk and (full or parcel.form != chunk[0].form):
             yield chunk
@@ -162,6 +166,15 @@ def _chunks(parcels: Iterator[Parcel]) -> Iterator[list[Parcel]]:
         chunk.append(parcel)
     if chunk:
         yield chunk
+    if failure:
+        raise failure
+
+
+def _until_failure(parcels: Iterator[Parcel]) -> Iterator[Parcel | SourceError]:
+    try:
+        yield from parcels
+    except SourceError as error:
+        yield error
 
 
 def _ingest_chunk(
@@ -245,8 +258,9 @@ def _tallies(engine: DuckDBPyConnection, chunk: list[Parcel], counted: dict[int,
 def _rejects(engine: DuckDBPyConnection, raw: RawTable, chunk: list[Parcel]) -> list[dict[str, Any]]:
     landing = {parcel.delivery.key: parcel.landed.landing_id for parcel in chunk}
     found = engine.execute(
-        """
-        SELECT week_ending, tier, part_no, line_no, reason_code, coalesce(detail, ''), coalesce(raw, '')
+        f"""
+        SELECT week_ending, tier, part_no, line_no, reason_code,
+               coalesce(detail, ''), left(coalesce(raw, ''), {MAX_TEXT})
         FROM parsed WHERE reason_code IS NOT NULL
         QUALIFY row_number() OVER (PARTITION BY week_ending, tier ORDER BY part_no, line_no) <= ?
         ORDER BY week_ending, tier, part_no, line_no

@@ -52,6 +52,7 @@ def log_per_partition(
                 asset_key=asset,
                 check_name=check,
                 passed=key not in failed,
+                description=f"{key}: {failed.get(key, 'captured')}",
                 metadata={"reason": dg.MetadataValue.text(failed.get(key, "captured"))},
                 severity=dg.AssetCheckSeverity.ERROR,
                 partition=name,

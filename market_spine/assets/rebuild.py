@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from market_spine.assets.ingest import parcel_of, parse_chunk
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import CALENDAR, steps_of
 from market_spine.domain import reference
-from market_spine.domain.captures import RevisionPolicy
+from market_spine.domain.captures import RevisionPolicy, View
 from market_spine.domain.contracts import Feed, Table
 from market_spine.domain.errors import StoreError
 from market_spine.domain.keys import WeekKey
@@ -31,9 +31,9 @@ from market_spine.sources.lines import open_part
 from market_spine.store import exchange, journal
 from market_spine.store.commit import apply
 from market_spine.store.files import EMPTY_CONTENT, canonical_row, contents, relative_path, sha256_of, write_files
-from market_spine.store.manifest import Capture, by_ids
+from market_spine.store.manifest import Capture, Question, by_ids, captures, tables
 from market_spine.store.plan import Target
-from market_spine.store.schema import CAPTURE_INPUTS, JOURNALLED, MANIFEST
+from market_spine.store.schema import CAPTURE_INPUTS, DELIVERIES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 from market_spine.store.verify import Difference
 
@@ -81,10 +81,15 @@ class _Replay:
         self.live, self.shadow = live, shadow
         self.feeds = {feed.sql_name("raw"): feed for feed in feeds}
         self.steps: dict[str, Step] = {step.table_name: step for feed in feeds for step in steps_of(feed).values()}
-        self.landed = _landed_by_place(live)
+        self.landed = {(one.landing_id, one.key, one.fetched_at): one for one in live.landing.deliveries()}
+        self.held: dict[str, Capture] = {}
         self.report = RebuildReport()
 
     def run(self, last: int | None) -> RebuildReport:
+        if last is not None:
+            with self.live.store.control.read() as connection:
+                question = Question(tuple(tables(connection)), View.ALL_REVISIONS)
+                self.held = {one.capture_id: one for one in captures(connection, question)}
         for entry in _committed(journal.read(self.live.store.home.journal, JOURNALLED), last):
             rows = entry.rows[MANIFEST.name]
             for table_name in dict.fromkeys(row["table_name"] for row in rows):
@@ -98,7 +103,7 @@ class _Replay:
         step = self.steps.get(table_name)
         with self.shadow.engine() as engine:
             if table_name == CALENDAR:
-                self._calendar(engine, rows)
+                self._calendar(engine, entry, rows)
             elif table_name in self.feeds:
                 self._raw(engine, self.feeds[table_name], entry, rows)
             elif step is not None and all(row["calc_version"] == step.calculation.version for row in rows):
@@ -106,10 +111,10 @@ class _Replay:
             else:
                 self._keep(rows)
 
-    def _calendar(self, engine: DuckDBPyConnection, rows: list[dict[str, Any]]) -> None:
+    def _calendar(self, engine: DuckDBPyConnection, entry: journal.Entry, rows: list[dict[str, Any]]) -> None:
         landed = {}
         for row in rows:
-            delivery = self.live.landing.read(self._landed(row))
+            delivery = self.live.landing.read(self._landed(entry, row))
             with open_part(delivery.parts[0]) as stream:
                 landed[_key(row)] = stream.read()
         show_sessions(engine, landed)
@@ -118,7 +123,7 @@ class _Replay:
     def _raw(self, engine: DuckDBPyConnection, feed: Feed, entry: journal.Entry, rows: list[dict[str, Any]]) -> None:
         parcels = []
         for row in rows:
-            landed = self._landed(row)
+            landed = self._landed(entry, row)
             parcels.append(parcel_of(feed, self.live.landing.read(landed), landed))
         parse_chunk(engine, feed, parcels)
         relation = "raw"
@@ -142,14 +147,18 @@ class _Replay:
     def _keep(self, rows: list[dict[str, Any]]) -> None:
         """Made by another version of the calculation: this code cannot make it again, so the file is what is left."""
         for row in rows:
-            held = self.live.store.home.captures / row["file_path"]
-            if not held.is_file() or sha256_of(held) != row["file_sha256"]:
+            # A rebuild before this one may have given the file another name than the journal's.
+            held = self.held.get(row["capture_id"])
+            path, sha256 = (held.file_path, held.file_sha256) if held else (row["file_path"], row["file_sha256"])
+            source = self.live.store.home.captures / path
+            if not source.is_file() or sha256_of(source) != sha256:
                 why = f"made by version {row['calc_version']}, which this code does not have, and its file is not whole"
                 self._differs(row, why)
                 continue
             target = self.shadow.store.home.captures / row["file_path"]
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(held, target)
+            shutil.copy2(source, target)
+            row |= {"file_sha256": sha256, "file_bytes": source.stat().st_size}
             self.report.kept += 1
 
     def _write(
@@ -201,14 +210,16 @@ class _Replay:
             self._differs(row, f"made from {lost[0].capture_id}, which cannot be made again")
         return not lost
 
-    def _landed(self, row: Mapping[str, Any]) -> Landed:
-        place = (row["domain"], _key(row), row["landing_id"])
-        if place not in self.landed:
+    def _landed(self, entry: journal.Entry, row: Mapping[str, Any]) -> Landed:
+        """The very delivery that became this capture: the same bytes may have come again under another name."""
+        arrived = next(one for one in entry.rows[DELIVERIES.name] if one["capture_id"] == row["capture_id"])
+        landed = self.landed.get((row["landing_id"], _key(row), arrived["fetched_at"]))
+        if landed is None:
             raise StoreError(
                 f"{row['capture_id']}: its bytes {row['landing_id'][:12]}... are not in landing",
                 f"restore {self.live.store.home.landing} from a backup",
             )
-        return self.landed[place]
+        return landed
 
     def _differs(self, row: Mapping[str, Any], detail: str) -> None:
         self.report.differences.append(
@@ -230,8 +241,3 @@ def _committed(entries: Iterator[journal.Entry], last: int | None) -> Iterator[j
 
 def _key(row: Mapping[str, Any]) -> WeekKey:
     return WeekKey.from_string(f"{row['tier']}:{row['week_ending']}")
-
-
-def _landed_by_place(spine: Spine) -> dict[tuple[str, WeekKey, str], Landed]:
-    deliveries: Iterable[Landed] = spine.landing.deliveries()
-    return {(one.domain, one.key, one.landing_id): one for one in deliveries}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from market_spine.assets.tables import tables_of
 from market_spine.domain.contracts import Feed
+from market_spine.domain.keys import RECORD_HASH_SQL
 from market_spine.store.publish import Extra
 
 # Table names that the source documents print, by our short name. Their columns are ours.
@@ -66,7 +67,7 @@ OWN = {
         FROM {f}_liquidity_score a FULL JOIN {f}_liquidity_score_v2 b USING (week_ending, tier, symbol)""",
     "{f}_symbol_rolling_6w_clean": """CREATE OR REPLACE VIEW {f}_symbol_rolling_6w_clean AS
         SELECT * FROM {f}_symbol_rolling_6w WHERE is_complete""",
-    "{f}_record_hash": """CREATE OR REPLACE VIEW {f}_record_hash AS
-        SELECT *, left(sha256(concat_ws('|', week_ending, tier, symbol, mpid)), 32) AS record_hash
-        FROM {f}_venue_volume""",
+    "{f}_record_hash": f"""CREATE OR REPLACE VIEW {{f}}_record_hash AS
+        SELECT *, {RECORD_HASH_SQL} AS record_hash
+        FROM {{f}}_venue_volume""",
 }

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from market_spine.domain.errors import StoreError
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 STORAGE = """
 # Below this line: written by `spine init` for this folder. Remove it for Dagster's stock storage.
@@ -20,6 +28,26 @@ event_log_storage:  # as the stock one, with connections that stay open: half th
   class: KeptConnectionsEventLog
   config: {{base_dir: "{root}/history/runs"}}
 """
+
+
+def open_instance(folder: Path) -> DagsterInstance:
+    """Dagster's record of runs below ``folder``, made ready where it is new.
+
+    Openers queue: Dagster makes its tables on first use, and two at once fail with "table already exists".
+    """
+    import dagster as dg
+
+    write_config(folder)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        instance = dg.DagsterInstance.from_config(str(folder))
+        for storage in (instance.run_storage, instance.event_log_storage, instance.schedule_storage):
+            if storage is None:
+                raise StoreError(f"{folder}/dagster.yaml sets no storage", f"remove {folder}/dagster.yaml; spine init")
+        return instance
+    finally:
+        os.close(lock)
 
 
 def write_config(folder: Path) -> bool:

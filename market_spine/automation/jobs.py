@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import dagster as dg
 
+from market_spine.assets.calendar import KEY as CALENDAR_KEY
 from market_spine.assets.tables import steps_of
 from market_spine.domain.contracts import Feed
 
 
+def calendar_job() -> dg.UnresolvedAssetJobDefinition:
+    """The trading calendar by week; volume per day needs it, so it comes before a feed's weeks."""
+    return dg.define_asset_job(
+        "trading_calendar",
+        selection=dg.AssetSelection.assets(CALENDAR_KEY),
+        description="Capture the sessions of the chosen weeks; before the weekly refresh of new weeks.",
+    )
+
+
 def jobs_of(feed: Feed) -> list[dg.UnresolvedAssetJobDefinition]:
-    """``{feed}_weekly_refresh``: raw to rolling for weeks and tiers; ``{feed}_tier_split``: what needs a whole week."""
+    """Of one feed: weeks and tiers, whole weeks, and publishing."""
     steps = steps_of(feed)
     by_tier = [feed.name + "/raw", *(f"{feed.name}/{name}" for name, step in steps.items() if step.table.by_tier)]
     by_week = [f"{feed.name}/{name}" for name, step in steps.items() if not step.table.by_tier]

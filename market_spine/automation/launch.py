@@ -24,6 +24,7 @@ from market_spine.domain.errors import SpineError
 from market_spine.domain.keys import WeekKey
 from market_spine.feeds import load_feeds
 from market_spine.store import dependencies
+from market_spine.store.exchange import last_batch
 
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -87,14 +88,17 @@ def run(
 ) -> Outcome:
     """Carry out ``plan`` one run after the other; later runs go on where an earlier one lacked some partitions.
 
+    The published file is made again only where it would differ: something was recorded, or there is no such file.
     ``log_level`` is what Dagster writes to the terminal from; its event log has everything at any level.
     """
     outcome = Outcome(uuid.uuid4().hex)
     assets = assets_of(feed)
     spine.store.ensure()
     edges = [row for one in dict.fromkeys((*load_feeds(), feed)) for row in dependency_rows(one, assets_of(one))]
-    dependencies.replace_all(spine.store.control, edges)
+    shown = None if dependencies.replace_all(spine.store.control, edges) else last_batch(spine.store)
     for launch in plan:
+        if launch.assets == (dg.AssetKey([feed.name, "published"]),) and _is_published(spine, shown):
+            continue
         spread = {START: launch.first, END: launch.last} if launch.first and launch.last else {}
         result = dg.materialize(
             assets,
@@ -109,6 +113,11 @@ def run(
         outcome.run_ids.append(result.run_id)
         _note(outcome, result)
     return outcome
+
+
+def _is_published(spine: Spine, shown: int | None) -> bool:
+    """Whether the published file is there, and nothing was recorded since the transaction ``shown``."""
+    return spine.store.home.published.exists() and shown == last_batch(spine.store)
 
 
 def _run_config(feed: Feed, launch: Launch, options: Options) -> dict[str, object]:

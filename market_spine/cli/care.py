@@ -15,7 +15,9 @@ from market_spine.domain.errors import SpineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from market_spine.store.store import Store
     from market_spine.store.verify import Difference
 
 NEXT = {
@@ -66,14 +68,19 @@ def publish(ctx: typer.Context) -> None:
 
     Example: spine publish
     """
+    from market_spine.cli.state import open_store, settings_of
+
+    path = _publish(open_store(settings_of(ctx.obj)))
+    say(f"published {escaped(str(path))} ({path.stat().st_size:,} bytes)")
+
+
+def _publish(store: Store) -> Path:
     from market_spine.assets.views import views_of
-    from market_spine.cli.state import feeds, open_store, settings_of
+    from market_spine.cli.state import feeds
     from market_spine.cli.tables import all_tables
     from market_spine.store.publish import publish as build
 
-    store = open_store(settings_of(ctx.obj))
-    path = build(store, all_tables(), [extra for feed in feeds() for extra in views_of(feed)])
-    say(f"published {escaped(str(path))} ({path.stat().st_size:,} bytes)")
+    return build(store, all_tables(), [extra for feed in feeds() for extra in views_of(feed)])
 
 
 def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
@@ -109,6 +116,8 @@ def rebuild(
             f"there is no journal in {spine.store.home.root}", "name the store with --home, or begin with: spine init"
         )
     report = replay(spine, feeds(), swap=not plan)
+    if report.swapped:
+        _publish(spine.store)  # the one that is there names files which are no longer the store's
     if form is Format.TABLE:
         say(f"{report.rebuilt:,} captures made again and compared, {report.kept:,} kept as they are")
     did = "exchanged for the old ones" if report.swapped else "nothing exchanged"
@@ -138,6 +147,8 @@ def gc(
 ) -> None:
     """Sweep files that nothing refers to: left-overs of killed writers. What the manifest names is never touched.
 
+    Publishes first where there is a published file, since an old one may name what is about to be swept.
+
     Example: spine gc --dry-run
     """
     from market_spine.cli.state import open_store, settings_of
@@ -145,6 +156,8 @@ def gc(
     from market_spine.store.gc import collect
 
     store = open_store(settings_of(ctx.obj))
+    if store.home.published.exists() and not dry_run:
+        _publish(store)
     found = collect(store, clock(), timedelta(hours=grace), dry_run)
     rows = [[str(path.relative_to(store.home.root))] for path in found.files]
     show(Listing(["file"], rows, wrapped=frozenset({"file"}), empty="nothing to sweep"), form)

@@ -129,4 +129,4 @@ def _play(spine: Spine, act: Act, instance: DagsterInstance, state: State) -> No
     done = f"{captured:,} captures made, {unchanged:,} unchanged, in {len(found.run_ids)} Dagster runs"
     say(f"[dim]{' ' * 16}{done}[/]")
     if found.failures:
-        raise SpineError(found.failures[0], "spine demo --verbose  (shows Dagster's log)")
+        raise SpineError(found.failures[0], "spine demo --verbose  # shows Dagster's log")

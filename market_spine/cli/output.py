@@ -10,9 +10,10 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from math import isfinite
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,8 +91,7 @@ def limited(listing: Listing, form: Format, limit: int | None, default: int = 50
 def show(listing: Listing, form: Format = Format.TABLE) -> None:
     """Print ``listing`` in ``form``."""
     if form is Format.JSON:
-        rows = [dict(zip(listing.columns, map(_json, row), strict=True)) for row in listing.rows]
-        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(_json_rows(listing) + "\n")
     elif form is Format.CSV:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(listing.columns)
@@ -100,16 +100,28 @@ def show(listing: Listing, form: Format = Format.TABLE) -> None:
         show_table(listing)
 
 
-def _json(value: Any) -> Any:
+def _json_rows(listing: Listing) -> str:
+    """A list of objects. Written here because `json` would take decimals through float."""
+    names = [_json(name) for name in listing.columns]
+    rows = [
+        ",\n".join(f"    {name}: {_json(value)}" for name, value in zip(names, row, strict=True))
+        for row in listing.rows
+    ]
+    return "[\n" + ",\n".join(f"  {{\n{row}\n  }}" for row in rows) + "\n]" if rows else "[]"
+
+
+def _json(value: Any) -> str:
+    """JSON text. Decimals as their exact digits; what JSON has no number for (NaN, infinity) is null."""
+    if isinstance(value, Decimal | float) and not isfinite(value):
+        return "null"
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        return _plain(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_json, value))}]"
     if isinstance(value, datetime):
-        return _moment(value, "T")
-    if isinstance(value, date):
-        return value.isoformat()
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return [_json(one) for one in value] if isinstance(value, list | tuple) else str(value)
+        value = _moment(value, "T")
+    is_known = value is None or isinstance(value, str | int | float)
+    return json.dumps(value if is_known else str(value), ensure_ascii=False)
 
 
 def _csv(value: Any) -> Any:

@@ -5,7 +5,6 @@ What belongs here: SQL that only shows what is recorded. What does not: SQL that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,13 +66,6 @@ def listed(engine: DuckDBPyConnection, sql: str, **wanted: object) -> tuple[list
     where, values = filters(**wanted)
     cursor = engine.execute(sql.format(filters=where), values)
     return [column[0] for column in cursor.description or ()], cursor.fetchall()
-
-
-def rejects_per_table(engine: DuckDBPyConnection, run_ids: Iterable[str]) -> dict[str, int]:
-    """Rows set aside by the runs, per table."""
-    where, values = filters(execution_id=list(run_ids) or [""])
-    found = engine.execute(f"SELECT table_name, count(*) FROM core_rejects WHERE {where} GROUP BY ALL", values)
-    return dict(found.fetchall())
 
 
 def capture_ids(engine: DuckDBPyConnection, text: str) -> list[str]:

@@ -34,10 +34,15 @@ class Params:
     min_records: int | None = None
     policy: RevisionPolicy | None = None
     force: bool = False
+    by_options: bool = False  # how a range is said: --from X (`backfill`), else -p from=X (`run`)
 
     @property
     def is_range(self) -> bool:
         return self.weeks_back is not None or self.first is not None
+
+    def said(self, name: str, value: object) -> str:
+        """``value`` as the command takes it, to be pasted."""
+        return f"--{name.replace('_', '-')} {value}" if self.by_options else f"-p {name}={value}"
 
 
 def _tiers(text: str) -> tuple[Tier, ...]:
@@ -88,7 +93,7 @@ def parse(texts: Iterable[str], given: Params) -> Params:
         name, equals, value = text.partition("=")
         if name not in READERS or not equals:
             cause = f"{name!r} is not a parameter" if equals else f"{text!r} is not key=value"
-            raise PartitionError(cause, f"the parameters are: {', '.join(READERS)}  (e.g. -p weeks_back=3)")
+            raise PartitionError(cause, f"the parameters are: {', '.join(READERS)}; write e.g. -p weeks_back=3")
         place, read = READERS[name]
         new = read(value)
         old = found.get(place, getattr(given, place)) or None
@@ -115,6 +120,17 @@ class Request:
     params: Params = field(default_factory=Params)
 
 
+def feed_of(feeds: Sequence[Feed], name: str | None) -> Feed:
+    """The feed called ``name``; without a name the only one there is."""
+    chosen = [feed for feed in feeds if name in (None, feed.name, feed.domain)]
+    if len(chosen) == 1:
+        return chosen[0]
+    cause = f"there is no feed {name!r}" if name else "there are several feeds, and none is named"
+    first, *others = [feed.name for feed in feeds]
+    more = f"  # or: {', '.join(others)}" if others else ""
+    raise PartitionError(cause, f"add --feed {first}{more}")
+
+
 def keys_of(
     feed: Feed, params: Params, now: datetime, inventory: Callable[[], Inventory], is_file: bool
 ) -> tuple[list[WeekKey], str]:
@@ -123,9 +139,12 @@ def keys_of(
     if params.week_ending and params.is_range:
         raise PartitionError("one week and a range of weeks are asked for", "use --week-ending, or a range, not both")
     if params.last and not params.first:
-        raise PartitionError("a range needs its first week", f"add --from {params.last}")
+        raise PartitionError("a range needs its first week", f"add {params.said('from', params.last)}")
+    if params.first and params.last and params.last < params.first:
+        swapped = f"{params.said('from', params.last)} {params.said('to', params.first)}"
+        raise PartitionError(f"the range {params.first} .. {params.last} runs backwards", f"use {swapped}")
     if params.first and params.weeks_back:
-        raise PartitionError("--from and --weeks-back both say where the range begins", "use one of them")
+        raise PartitionError("from and weeks_back both say where the range begins", "use one of them")
     if params.week_ending:
         return _checked(feed, [WeekKey(params.week_ending, tier) for tier in tiers], now), ""
     latest = {tier: _latest(tier, now, inventory, is_file) for tier in tiers}
@@ -133,12 +152,18 @@ def keys_of(
         ranges = {tier: weeks_between(params.first, params.last or max(latest[tier], params.first)) for tier in tiers}
         return _checked(feed, [WeekKey(week, tier) for tier in tiers for week in ranges[tier]], now), ""
     if params.weeks_back is None:
-        newest = max(latest.values())
-        raise PartitionError("no week is named", f"add --week-ending {newest}, or a range such as --weeks-back 3")
+        raise PartitionError("no week is named", _name_weeks(params, max(latest.values())))
     counted = {tier: last_n_weeks(params.weeks_back, latest[tier]) for tier in tiers}
     origin = "weeks back count from " + ", ".join(f"{latest[tier]} ({tier})" for tier in tiers)
     keys = [WeekKey(week, tier) for tier in tiers for week in counted[tier] if week >= feed.first_week]
     return _checked(feed, keys, now), origin
+
+
+def _name_weeks(params: Params, newest: date) -> str:
+    """How weeks are named to the command that ``params`` came by."""
+    if params.by_options:
+        return f"add {params.said('weeks_back', 4)}  # or {params.said('from', newest)}"
+    return f"add --week-ending {newest}  # or a range such as {params.said('weeks_back', 3)}"
 
 
 def _latest(tier: Tier, now: datetime, inventory: Callable[[], Inventory], is_file: bool) -> date:

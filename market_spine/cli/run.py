@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from market_spine.cli.door import NOT_SATISFIED
+from market_spine.cli.door import FAILED, NOT_SATISFIED
 from market_spine.cli.options import SourceOption, TierOption, WeekOption, tiers_of, week_of
 from market_spine.cli.output import Format, FormatOption, note
-from market_spine.cli.request import Params, Request, parse
+from market_spine.cli.request import Params, Request, feed_of, parse
 from market_spine.cli.state import State
 from market_spine.domain.captures import RevisionPolicy
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 PolicyOption = Annotated[
     RevisionPolicy | None, typer.Option("--policy", help="What to do with a week that is already there.")
+]
+FeedOption = Annotated[
+    str | None, typer.Option("--feed", metavar="NAME", help="Which feed, where there are several, e.g. otc.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Capture and calculate again what has not changed.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")]
@@ -70,6 +74,7 @@ def backfill(
     ] = None,
     tier: TierOption = None,
     source: SourceOption = None,
+    feed: FeedOption = None,
     policy: PolicyOption = None,
     dry_run: DryRunOption = False,
     form: FormatOption = Format.TABLE,
@@ -82,27 +87,38 @@ def backfill(
 
     Example: spine backfill --weeks-back 4 --dry-run
     """
-    from market_spine.automation.pipelines import find
+    from market_spine.automation.pipelines import pipelines_of
     from market_spine.cli.state import feeds
 
-    params = Params(None, tiers_of(tier), weeks_back, week_of(first), week_of(last), policy=policy)
-    feed, pipeline = find(feeds(), "otc.weekly_refresh")
-    _carry_out(ctx.obj, Request(feed, "backfill", pipeline.tables, (), params=params), source, dry_run, form, True)
+    begin, end = week_of(first), week_of(last)
+    params = Params(None, tiers_of(tier), weeks_back, begin, end, policy=policy, by_options=True)
+    chosen = feed_of(feeds(), feed)
+    pipeline = pipelines_of(chosen)[f"{chosen.domain}.weekly_refresh"]
+    _carry_out(ctx.obj, Request(chosen, "backfill", pipeline.tables, (), params=params), source, dry_run, form, True)
 
 
 def _carry_out(state: State, request: Request, source: str | None, dry_run: bool, form: Format, filtered: bool) -> None:
     """``filtered``: ask the source first what it has, and run only that."""
-    from market_spine.cli import report, work
-    from market_spine.cli.request import keys_of
     from market_spine.cli.state import settings_of
     from market_spine.settings import build_spine, source_of
 
     settings = settings_of(state, source)
     path = Path(settings.source.removeprefix("file:")).expanduser()
-    is_file = settings.source.startswith("file:")
     names_one = request.params.week_ending is not None and len(request.params.tiers) == 1
-    is_explicit = is_file and path.is_file() and names_one
-    spine = build_spine(settings, source=source_of(settings, is_explicit))
+    is_explicit = settings.source.startswith("file:") and path.is_file() and names_one
+    opened = source_of(settings, is_explicit)
+    with opened if isinstance(opened, AbstractContextManager) else nullcontext():  # the API's has connections
+        spine = build_spine(settings, source=opened)
+        asks = "raw" in request.tables and not is_explicit and (filtered or dry_run)
+        _ask_and_start(state, spine, request, dry_run, form, filtered, asks)
+
+
+def _ask_and_start(
+    state: State, spine: Spine, request: Request, dry_run: bool, form: Format, filtered: bool, asks: bool
+) -> None:
+    from market_spine.cli import report, work
+    from market_spine.cli.request import keys_of
+
     now = spine.clock()
     asked: list[Inventory] = []
 
@@ -112,13 +128,10 @@ def _carry_out(state: State, request: Request, source: str | None, dry_run: bool
             asked.append(spine.source.inventory(request.feed, now))
         return asked[0]
 
-    keys, origin = keys_of(request.feed, request.params, now, inventory, is_file)
+    keys, origin = keys_of(request.feed, request.params, now, inventory, spine.source.kind == "file")
     if origin:
         note(f"[dim]{origin}[/]")
-    if "raw" in request.tables and not is_explicit and (filtered or dry_run):
-        there = work.availability(inventory(), keys, now)
-    else:
-        there = work.Availability(tuple(keys))
+    there = work.availability(inventory(), keys, now) if asks else work.Availability(tuple(keys))
     report.problems(there.problems)
     report.absent(there.absent)
     request = replace(request, keys=tuple(there.have if filtered else keys))
@@ -154,5 +167,7 @@ def _start(state: State, spine: Spine, request: Request, form: Format, is_missin
         watched = replace(spine, progress=watch.step)
         found, counted = work.carry_out(watched, request, request.keys, instance, state.log_level)
     report.outcome(found, counted, form, request.feed.sql_name("raw"))
-    if found.failures or is_missing or any(one.lacking for one in counted):
+    if found.failures:  # the work itself failed: whether the partitions could be had is not known
+        raise typer.Exit(FAILED)
+    if is_missing or any(one.lacking for one in counted):
         raise typer.Exit(NOT_SATISFIED)

@@ -76,7 +76,7 @@ def open_store(settings: Settings) -> Store:
     if not is_there(store):
         raise StoreError(
             f"there is no store in {store.home.root}",
-            "spine demo  (offline, with its own home), spine init, or name another home with --home",
+            "spine init  # or: spine demo (offline, in a home of its own), or name another home with --home",
         )
     store.ensure()
     return store
@@ -109,9 +109,7 @@ def prepare_dagster(folder: Path) -> bool:
 def open_instance(store: Store) -> Iterator[DagsterInstance]:
     """Dagster's record of runs: the same one that `dagster dev` shows with this DAGSTER_HOME."""
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
-    import dagster as dg
+    from market_spine.automation.instance import open_instance as open_dagster
 
-    folder = dagster_home(store)
-    prepare_dagster(folder)
-    with dg.DagsterInstance.from_config(str(folder)) as instance:
+    with open_dagster(dagster_home(store)) as instance:
         yield instance

@@ -44,9 +44,12 @@ def availability(inventory: Inventory, keys: Sequence[WeekKey], now: datetime) -
     known = set(inventory.keys)
     absent = {}
     for key in keys:
+        is_unlisted = inventory.since is not None and key.week_ending < inventory.since
         if key in known or key.tier is None:
             continue
         if is_due(key.week_ending, key.tier, now):
+            if is_unlisted:  # whether the source has it, only asking tells
+                continue
             absent[key] = "the source has nothing for it"
         else:
             absent[key] = f"not due: FINRA publishes it on {publication_date(key.week_ending, key.tier)}"
@@ -135,17 +138,16 @@ def carry_out(
 
 def tallies(store: Store, request: Request, keys: Sequence[WeekKey], outcome: Outcome) -> list[Tally]:
     """Count from the manifest, not from what was intended."""
-    from market_spine.cli.queries import rejects_per_table
-    from market_spine.cli.state import control_tables
     from market_spine.store.manifest import Question
+    from market_spine.store.rejects import count_by_table
 
     partitions = partitions_of(request, keys)
     weeks = {key.week_ending for key in keys}
     held: dict[str, dict[WeekKey, Capture]] = {name: {} for name in partitions}
     for capture in store.select(Question(tuple(partitions), weeks=weeks)):
         held[capture.table_name][capture.key] = capture
-    with control_tables(store) as engine:
-        rejects = rejects_per_table(engine, outcome.run_ids)
+    with store.control.read() as connection:
+        rejects = count_by_table(connection, outcome.run_ids)
     why = {name.replace("/", "_"): reasons for name, reasons in outcome.without_capture.items()}
     found = []
     for name, asked in partitions.items():

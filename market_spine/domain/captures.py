@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
 
-from market_spine.domain.errors import PartitionError, QueryError
+from market_spine.domain.errors import QueryError
 from market_spine.domain.keys import WeekKey
 
 STAMP = "%Y%m%dT%H%M%SZ"  # capture ids carry whole seconds, UTC
@@ -78,33 +78,6 @@ def capture_id(domain: str, key: WeekKey, captured_at: datetime, table: str = "r
     return f"{name}:{key.tier_text}:{key.week_ending}:{whole_second(captured_at):{STAMP}}"
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedCaptureId:
-    """The parts of a capture id."""
-
-    domain: str
-    table: str
-    version: str
-    key: WeekKey
-    captured_at: datetime
-
-
-def parse_capture_id(text: str) -> ParsedCaptureId:
-    """The inverse of `capture_id`; the day-only stamp of older documents (``...:20251223``) is midnight UTC."""
-    remedy = "see the ids with: spine captures list"
-    try:
-        name, tier_text, week, stamp = text.split(":")
-        form = STAMP if "T" in stamp else "%Y%m%d"
-        moment = datetime.strptime(stamp, form).replace(tzinfo=UTC)
-        if f"{moment:{form}}" != stamp:  # strptime also takes 2025122 for 2 December
-            raise ValueError(stamp)
-    except ValueError as error:
-        raise PartitionError(f"{text!r} is not a capture id", remedy) from error
-    base, _, version = name.partition("@")
-    domain, _, table = base.rpartition(".") if version else (base, "", "raw")
-    return ParsedCaptureId(domain, table, version, WeekKey.from_string(f"{tier_text}:{week}"), moment)
-
-
 def as_of_instant(text: str) -> datetime:
     """An as-of argument as a UTC instant: a date means the end of that day in UTC, a naive time is refused."""
     try:
@@ -116,5 +89,5 @@ def as_of_instant(text: str) -> datetime:
             f"{text!r} is not a date or time", "write --as-of 2025-12-15 or 2025-12-15T15:00:00Z"
         ) from error
     if moment.tzinfo is None:
-        raise QueryError(f"{text!r} has no time zone", f"write --as-of {text}Z, or with an offset")
+        raise QueryError(f"{text!r} has no time zone", f"write --as-of {moment.isoformat()}Z  # or with an offset")
     return moment.astimezone(UTC)

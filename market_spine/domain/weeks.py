@@ -32,7 +32,7 @@ def week_ending(value: date | str) -> date:
     if day.weekday() != FRIDAY:
         raise WeekError(
             f"{day} is a {day:%A}; a week is named by the Friday that ends it",
-            f"the nearest Friday is {nearest_friday(day)}: use --week-ending {nearest_friday(day)}",
+            f"the nearest Friday is {nearest_friday(day)}",
         )
     return day
 
@@ -46,14 +46,14 @@ def weeks_between(first: date, last: date) -> list[date]:
     """All week_endings from ``first`` to ``last``, both included, oldest first; reversed ends are an error."""
     first, last = week_ending(first), week_ending(last)
     if last < first:
-        raise WeekError(f"the range {first} .. {last} runs backwards", f"use --from {last} --to {first}")
+        raise WeekError(f"the range {first} .. {last} runs backwards", f"begin with {last} and end with {first}")
     return [first + n * WEEK for n in range((last - first).days // 7 + 1)]
 
 
 def last_n_weeks(n: int, latest: date) -> list[date]:
     """The ``n`` week_endings up to and including ``latest``, oldest first."""
     if n < 1:
-        raise WeekError(f"{n} weeks is not a range", "ask for at least one week, e.g. --weeks-back 3")
+        raise WeekError(f"{n} weeks is not a range", "ask for at least one week")
     latest = week_ending(latest)
     return weeks_between(latest - (n - 1) * WEEK, latest)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -19,16 +19,19 @@ class WeekSource(StrEnum):
     CALLER = "caller"  # named explicitly by whoever asked
     REQUEST = "request"  # asked of the API, and checked row by row
     PATH = "path"  # a declared landing path: {TIER}_{week}.csv, {week}/{TIER}.csv
-    PUBLICATION_DATE = "publication_date"  # derived from FINRA's file date by the publication rule
+    PUBLICATION_DATE = "publication_date"  # the publication rule, of the date in the name or the rows' lastUpdateDate
 
 
 class EmptyKind(StrEnum):
-    """The four kinds of empty; none is success."""
+    """The four kinds of empty; none is success, and none lands.
+
+    A file that has rows, or is not text at all, is no Empty: it is delivered, landed, and refused afterwards.
+    """
 
     NOT_DUE = "not_due"  # FINRA has not published it yet
     NO_ROWS = "no_rows"  # due, but there is nothing: HTTP 204, no such file, header only
     TRUNCATED = "truncated"  # fewer rows than announced
-    WRONG_CONTENT = "wrong_content"  # HTML with status 200, a binary file, rows of another partition
+    WRONG_CONTENT = "wrong_content"  # the API: HTML, a JSON error, rows of another partition; two files for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What a source says it has: partitions, and what it could not understand."""
+    """What a source says it has: partitions, and what it could not understand.
+
+    Weeks before ``since`` are not listed, though the source may have them: only asking tells. None: all are listed.
+    """
 
     keys: tuple[WeekKey, ...]
     problems: tuple[Problem, ...] = ()
+    since: date | None = None
 
 
 class Source(Protocol):

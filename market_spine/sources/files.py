@@ -1,8 +1,9 @@
 """Weeks from files: a folder with declared names, or one file that the caller names.
 
-What belongs here: which file holds which week and tier, from its name alone. What does not: reading its lines
-(`lines`, `parse`), keeping its bytes (`landing`). A name that does not say is a problem with an override to use; a
-week or a tier is never guessed, and of two files for one partition none is picked.
+What belongs here: which file holds which week and tier, from its name. What does not: reading its lines (`lines`,
+`parse`), keeping its bytes (`landing`). A name that does not say is a problem with an override to use; a week or a
+tier is never guessed, and of two files for one partition none is picked. Only of one file, given by itself, whose
+name says nothing at all, the rows are asked (`content_week`).
 
 Names understood, in any case: ``finra_otc_weekly_{tier1|tier2|otc}_{YYYYMMDD}.csv`` (FINRA's; the date is the day of
 publication), ``{TIER}_{week_ending}.csv`` and ``{week_ending}/{TIER}.csv``; ``.psv`` does as well as ``.csv``.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from market_spine.domain.tiers import Tier
 from market_spine.domain.tiers import tier as parse_tier
 from market_spine.domain.weeks import nearest_friday, week_ending
 from market_spine.sources import lines
+from market_spine.sources.content_week import key_of_rows
 from market_spine.sources.delivery import Delivery, Empty, EmptyKind, Inventory, Part, Problem, WeekSource
 
 _FINRA = re.compile(r"finra_otc_weekly_(?P<tier>tier1|tier2|otc)_(?P<day>\d{8})", re.IGNORECASE)
@@ -34,22 +36,39 @@ _TIER_WEEK = re.compile(r"(?P<tier>.+)_(?P<week>\d{4}-\d{2}-\d{2})")
 _WEEK = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SUFFIXES = (".csv", ".psv")
 _IGNORED = ("readme", "license")
+_SILENT = "its name says neither week nor tier"
 
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """What a file's name says."""
+    """The partition that a file holds, and what says so."""
 
     path: Path
     key: WeekKey
     week_source: WeekSource
+    witness: str = "its name"
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """What was found below the root, and the state of root and folders that it was found in."""
+
+    feed: Feed
+    stamps: Mapping[Path, tuple[int, int]]
+    named: Mapping[WeekKey, list[_Named]]
+    problems: tuple[Problem, ...]
+
+    def still_holds(self, feed: Feed) -> bool:
+        """Whether no file can have come, gone or been renamed since: each of these changes its folder."""
+        return self.feed is feed and all(_stamp(path) == stamp for path, stamp in self.stamps.items())
 
 
 class FileSource:
     """A folder of weekly files, or one file. ``explicit``: the caller named week and tier, and that wins over a name.
 
     With ``explicit`` a single file is delivered as whatever partition is asked for; what its own name says otherwise
-    stands in the delivery's ``headers["name_says"]``. Without it, only where its name says nothing else.
+    stands in the delivery's ``headers["name_says"]``. Without it, only where its name (or, of a name that says nothing,
+    its rows' smallest lastUpdateDate) says nothing else.
     """
 
     kind = "file"
@@ -57,26 +76,23 @@ class FileSource:
     def __init__(self, root: Path, explicit: bool = False) -> None:
         self.root = root
         self.explicit = explicit
+        self._walk: _Walk | None = None  # walking for every key of a range was quadratic: 10 ms each at 468 files
 
     def inventory(self, feed: Feed, now: datetime) -> Inventory:
         """Every file below the root as a partition or a problem; dot-files, README* and LICENSE* apart."""
-        named, problems = self._sorted_out(feed)
-        keys = []
-        for key, found in sorted(named.items()):
-            if len(found) == 1:
-                keys.append(key)
-            else:
-                problems.append(self._twice(feed, key, found))
-        return Inventory(tuple(keys), tuple(problems))
+        walk = self._walk = self._walked(feed)
+        keys = [key for key, found in sorted(walk.named.items()) if len(found) == 1]
+        twice = [self._twice(feed, key, found) for key, found in sorted(walk.named.items()) if len(found) > 1]
+        return Inventory(tuple(keys), (*walk.problems, *twice))
 
     def fetch(self, feed: Feed, key: WeekKey, now: datetime) -> Delivery | Empty:
-        """The file for ``key``; SourceError where the root is missing or two files claim the key."""
+        """The file for ``key``; WRONG_CONTENT where two claim it, SourceError where root or file cannot be read."""
         if self.root.is_file():
             return self._fetch_single(feed, key, now)
-        found = self._sorted_out(feed)[0].get(key, [])
+        found = self._remembered(feed).named.get(key, [])
         if len(found) > 1:
             problem = self._twice(feed, key, found)
-            raise SourceError(f"{problem.name}: {problem.reason}", problem.override)
+            return Empty(key, EmptyKind.WRONG_CONTENT, f"{problem.reason}: {problem.name}", problem.override)
         if not found:
             remedy = f"put it there as {key.tier_text}_{key.week_ending}.csv, or name the file: " + _override(
                 feed, Path("FILE"), key.week_ending, key.tier
@@ -85,30 +101,53 @@ class FileSource:
         return _delivery(found[0], key, now, {})
 
     def _fetch_single(self, feed: Feed, key: WeekKey, now: datetime) -> Delivery | Empty:
-        says = _named(self.root, feed)
-        named = says if isinstance(says, _Named) else None
+        named = self._named_single(feed)
         if named and named.key != key and not self.explicit:
             return _absent(
                 key,
                 now,
-                f"{self.root} holds {named.key} by its name, not {key}",
+                f"{self.root} holds {named.key} by {named.witness}, not {key}",
                 _override(feed, self.root, key.week_ending, key.tier),
             )
         headers = {"name_says": str(named.key)} if named and named.key != key else {}
-        if named and named.key == key and not self.explicit:
+        if named and not self.explicit:
             return _delivery(named, key, now, headers)
         return _delivery(_Named(self.root, key, WeekSource.CALLER), key, now, headers)
 
-    def _sorted_out(self, feed: Feed) -> tuple[dict[WeekKey, list[_Named]], list[Problem]]:
+    def _named_single(self, feed: Feed) -> _Named | None:
+        """What the file says of itself; its rows are asked only where the caller has not named week and tier."""
+        if self.explicit:
+            says = _named(self.root, feed)
+            return says if isinstance(says, _Named) else None
+        return next((found[0] for found in self._remembered(feed).named.values()), None)
+
+    def _remembered(self, feed: Feed) -> _Walk:
+        if self._walk is None or not self._walk.still_holds(feed):
+            self._walk = self._walked(feed)
+        return self._walk
+
+    def _walked(self, feed: Feed) -> _Walk:
+        """Everything below the root. The stamps are taken first: what changes during the walk makes it stale."""
+        stamps = {path: _stamp(path) for path in self._folders()}
         named: dict[WeekKey, list[_Named]] = defaultdict(list)
         problems = []
         for path in self._files():
-            says = _named(path, feed)
+            says = self._says(path, feed)
             if isinstance(says, Problem):
                 problems.append(says)
             else:
                 named[says.key].append(says)
-        return named, problems
+        return _Walk(feed, stamps, named, tuple(problems))
+
+    def _says(self, path: Path, feed: Feed) -> _Named | Problem:
+        says = _named(path, feed)
+        if path == self.root and isinstance(says, Problem) and says.reason == _SILENT:
+            return _by_rows(path, feed) or says
+        return says
+
+    def _folders(self) -> list[Path]:
+        below = self.root.rglob("*") if self.root.is_dir() else ()
+        return [self.root, *(path for path in below if path.is_dir() and not _hidden(path, self.root))]
 
     def _files(self) -> Iterator[Path]:
         if self.root.is_file():
@@ -127,8 +166,20 @@ class FileSource:
 
 
 def _ignored(path: Path, root: Path) -> bool:
-    parts = path.relative_to(root).parts
-    return any(part.startswith(".") for part in parts) or path.name.lower().startswith(_IGNORED)
+    return _hidden(path, root) or path.name.lower().startswith(_IGNORED)
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """When a folder or file last changed (ns), and its size; (0, 0) if it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
 
 
 def _override(feed: Feed, path: Path, week: date | None = None, tier: Tier | None = None) -> str:
@@ -148,7 +199,7 @@ def _named(path: Path, feed: Feed) -> _Named | Problem:
         return _by_path(path, feed, match["tier"], match["week"])
     if _WEEK.fullmatch(parent):
         return _by_path(path, feed, stem, parent)
-    return Problem(str(path), "its name says neither week nor tier", _override(feed, path))
+    return Problem(str(path), _SILENT, _override(feed, path))
 
 
 def _by_publication(path: Path, feed: Feed, tier_text: str, day_text: str) -> _Named | Problem:
@@ -189,6 +240,14 @@ def _by_path(path: Path, feed: Feed, tier_text: str, week_text: str) -> _Named |
     return _of_feed(_Named(path, WeekKey(week, tier), WeekSource.PATH), feed)
 
 
+def _by_rows(path: Path, feed: Feed) -> _Named | None:
+    """The one partition that the file's rows show, if they do and the feed has it."""
+    key = key_of_rows(Part(path.name, path), feed)
+    if key is None or key.tier not in feed.tiers:
+        return None
+    return _Named(path, key, WeekSource.PUBLICATION_DATE, "its rows' lastUpdateDate")
+
+
 def _of_feed(named: _Named, feed: Feed) -> _Named | Problem:
     if named.key.tier in feed.tiers:
         return named
@@ -219,7 +278,7 @@ def _delivery(named: _Named, key: WeekKey, now: datetime, headers: dict[str, str
             return Empty(key, EmptyKind.NO_ROWS, f"{named.path} has a header and no rows", "fetch the file again")
     except ContentError:
         part = Part(part.name, part.data, lines.PIPES)
-    modified = datetime.fromtimestamp(named.path.stat().st_mtime, UTC).isoformat()
+    modified = datetime.fromtimestamp(_modified(named.path), UTC).isoformat()
     return Delivery(
         key=key,
         parts=(part,),
@@ -229,3 +288,11 @@ def _delivery(named: _Named, key: WeekKey, now: datetime, headers: dict[str, str
         fetched_at=now,
         headers={"last_modified": modified, **headers},
     )
+
+
+def _modified(path: Path) -> float:
+    """Seconds since 1970; SourceError where the file has gone since it was read."""
+    try:
+        return path.stat().st_mtime
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}", f"see what stands there: ls -l {path}") from error

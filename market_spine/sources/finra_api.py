@@ -176,6 +176,12 @@ def _datasets(monday: date, now: datetime) -> tuple[str, ...]:
     return (first, second) if abs(age - YEAR) <= EDGE else (first,)
 
 
+def _listed_since(now: datetime) -> date:
+    """Weeks that end before it are asked of the historic dataset (`_datasets`), which is not listed."""
+    newest_historic = now.astimezone(UTC).date() - (YEAR - EDGE)  # the latest Monday that is asked there
+    return newest_historic + timedelta(days=5)
+
+
 def _listed_key(partition: Mapping[str, str]) -> WeekKey:
     """The key of one listed partition."""
     try:
@@ -266,7 +272,8 @@ class FinraApiSource:
             except SpineError as error:
                 override = "fetch the week by name: --week-ending FRIDAY --tier TIER"
                 problems.append(Problem(f"{url}: {', '.join(partition.values())}", error.cause, override))
-        return Inventory(tuple(sorted(key for key in keys if key.tier in feed.tiers)), tuple(problems))
+        listed = tuple(sorted(key for key in keys if key.tier in feed.tiers))
+        return Inventory(listed, tuple(problems), _listed_since(now))
 
     def fetch(self, feed: Feed, key: WeekKey, now: datetime) -> Delivery | Empty:
         """The pages of ``key``, complete and of one state, or why there are none; ``now`` is UTC."""

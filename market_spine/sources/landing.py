@@ -2,7 +2,8 @@
 
 What belongs here: storing bytes once, describing each delivery, reading both back unaltered. What does not: captures
 and control tables (`store`), the meaning of the bytes (`lines`, `parse`). FINRA keeps no old version and forgets
-history after a few years, so that these bytes are the only evidence; nothing here deletes or overwrites.
+history after a few years, so that these bytes are the only evidence; nothing here deletes, and nothing is overwritten
+but an object that no longer holds the bytes that its name promises.
 
     objects/ab/abcdef....zst                                          one part, zstd-compressed
     deliveries/{domain}/{week_ending}/{tier}/{fetched_at}-{id}.json   one delivery
@@ -71,7 +72,7 @@ class Landing:
         self._is_local = isinstance(self._fs, LocalFileSystem)
 
     def store(self, delivery: Delivery, feed_domain: str) -> Landed:
-        """Lands every part, then the sidecar. A part whose bytes are there already is not written again.
+        """Lands every part, then the sidecar. A part whose bytes are there already, unaltered, is not written again.
 
         A killed store leaves at most objects that no delivery names, and temporary files; storing again completes it.
         """
@@ -126,10 +127,17 @@ class Landing:
         """Hashes first, so that a known part costs no write, and again while writing: a file may change meanwhile."""
         sha256, size = _digest(_chunks(part))
         name = _object_name(sha256)
-        if not self._fs.exists(self._path(name)):
+        if not self._holds(sha256):
             written = hashlib.sha256()
             self._write(name, _compressed(_chunks(part), written), check=lambda: _same(part.name, written, sha256))
         return LandedPart(part.name, sha256, size, int(self._fs.size(self._path(name))), part.media_type)
+
+    def _holds(self, sha256: str) -> bool:
+        """Whether the object is there and sound: delivering the same bytes again must mend one that was altered."""
+        try:
+            return self._digest_of(_object_name(sha256)) == sha256
+        except (OSError, zstandard.ZstdError):  # missing or unreadable: it is written again
+            return False
 
     def _read_part(self, part: LandedPart) -> Part:
         if self._is_local:
@@ -143,9 +151,7 @@ class Landing:
         remedy = f"restore {name} from a backup, or fetch the week again with --force"
         kept: list[bytes] = []
         try:
-            with self._fs.open(self._path(name), "rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as data:
-                chunks = iter(lambda: data.read(CHUNK), b"")
-                sha256, _ = _digest(_kept(chunks, kept) if keep else chunks)
+            sha256 = self._digest_of(name, kept if keep else None)
         except FileNotFoundError as error:
             raise StoreError(f"the landed object {name} ({part.name}) is missing", remedy) from error
         except (OSError, zstandard.ZstdError) as error:
@@ -153,6 +159,12 @@ class Landing:
         if sha256 != part.sha256:
             raise StoreError(f"the landed object {name} ({part.name}) was altered: its sha256 is {sha256}", remedy)
         return b"".join(kept)
+
+    def _digest_of(self, name: str, kept: list[bytes] | None = None) -> str:
+        """The sha256 of an object's content, read in chunks; they are added to ``kept`` if it is given."""
+        with self._fs.open(self._path(name), "rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as data:
+            chunks = iter(lambda: data.read(CHUNK), b"")
+            return _digest(chunks if kept is None else _kept(chunks, kept))[0]
 
     def _free_name(self, stem: str, body: bytes) -> str:
         """The sidecar's name; the same bytes fetched twice in one second from different places get -2, -3 ..."""

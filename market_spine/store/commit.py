@@ -200,8 +200,8 @@ def _becomes_current(
         return True
     if new.captured_at != current.captured_at:
         return new.captured_at > current.captured_at
-    if set(new.inputs) < set(current_inputs):  # a week of the window arrived meanwhile
-        return False
+    if new.calc_version == current.calc_version and set(new.inputs) < set(current_inputs):
+        return False  # a week of the window arrived meanwhile
     return all(inputs[capture_id].is_current for capture_id in new.inputs if capture_id in inputs)
 
 

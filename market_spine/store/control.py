@@ -125,7 +125,7 @@ class Control:
             if isinstance(error.orig, sqlite3.DatabaseError) and any(word in str(error.orig) for word in DAMAGE):
                 raise StoreError(
                     f"control database {self._shown} is damaged: {error.orig}",
-                    "spine rebuild  (restores it from landing)",
+                    "spine rebuild  # restores it from landing",
                 ) from error
             raise
 

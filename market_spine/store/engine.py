@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -17,6 +19,8 @@ def config(threads: int | None = None, memory_limit: str = MEMORY_LIMIT) -> dict
     return {
         "threads": threads or os.cpu_count() or 1,
         "memory_limit": memory_limit,
+        # The default is a folder .tmp wherever the process happens to stand.
+        "temp_directory": str(Path(tempfile.gettempdir()) / "market_spine_spill"),
         # Results are sorted where order matters; keeping insertion order elsewhere costs memory.
         "preserve_insertion_order": "false",
         # Nothing is ever fetched from the network.

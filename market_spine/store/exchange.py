@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from market_spine.domain.errors import StoreError
 from market_spine.store.files import fsync_folder
-from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
+from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST, METADATA
 from market_spine.store.store import Store
 from market_spine.store.verify import Difference
 
@@ -80,6 +80,12 @@ def renew(live: Store) -> None:
         for path in (database, *(database.with_name(database.name + end) for end in ("-wal", "-shm"))):
             if path.exists():
                 path.rename(path.with_name(path.name + aside))
+    else:
+        with live.control.write() as connection:
+            connection.execute(sa.text("DROP VIEW IF EXISTS core_stage_completions"))
+            METADATA.drop_all(connection)
+            for name in ("core_migrations", "alembic_version"):
+                connection.execute(sa.text(f"DROP TABLE IF EXISTS {name}"))
     live.ensure()
 
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from market_spine.store.schema import MANIFEST
 from market_spine.store.store import Store
 
-GRACE = timedelta(hours=24)  # the longest run allowed is 2 hours (dagster.yaml, max_runtime_seconds)
+GRACE = timedelta(hours=24)  # a run that Dagster watches ends after 2 hours; a command's own has no end
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,34 @@ class Collected:
 def collect(store: Store, now: datetime, grace: timedelta = GRACE, dry_run: bool = False) -> Collected:
     """Remove unreferenced files that were last written before ``now - grace``."""
     # Files first, manifest second: what is committed in between is then found to be referenced.
-    candidates = [path for path in _candidates(store) if path.stat().st_mtime <= (now - grace).timestamp()]
+    oldest = (now - grace).timestamp()
+    candidates = [path for path in _candidates(store) if (written := _written_at(path)) and written <= oldest]
     with store.control.read() as connection:
         referenced = {store.home.captures / path for path in connection.scalars(sa.select(MANIFEST.c.file_path))}
     loose = tuple(sorted(path for path in candidates if path not in referenced))
-    size = sum(path.stat().st_size for path in loose)
+    size = sum(path.stat().st_size for path in loose if path.exists())
     if not dry_run:
         for path in loose:
             path.unlink(missing_ok=True)
+        for shadow in store.home.root.glob(".rebuild-*"):
+            _remove_if_empty(shadow)
     return Collected(loose, size)
+
+
+def _written_at(path: Path) -> float | None:
+    """When ``path`` was last written; None where a writer has renamed it meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def _remove_if_empty(folder: Path) -> None:
+    for each in sorted((one for one in folder.rglob("*") if one.is_dir()), reverse=True):
+        if not any(each.iterdir()):
+            each.rmdir()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _candidates(store: Store) -> Iterator[Path]:

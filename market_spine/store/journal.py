@@ -89,8 +89,11 @@ def _refuse_longer_history(folder: Path, seq: int) -> None:
 
 def _write_aside(path: Path, data: bytes, seq: int) -> None:
     make_folder(path.parent)
-    for left_over in path.parent.glob(f"{seq:010d}-*"):
-        left_over.unlink()
+    for half in path.parent.glob(f"{seq:010d}-*.tmp"):
+        half.unlink()
+    for left_over in path.parent.glob(f"{seq:010d}-*.zst"):
+        # Never committed here; kept under a name that nobody reads, should the database be an older one put back.
+        left_over.rename(left_over.with_suffix(".orphan"))
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as stream:
         stream.write(data)

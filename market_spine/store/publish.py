@@ -21,7 +21,7 @@ from market_spine.domain.contracts import Table
 from market_spine.store.engine import identifier, literal
 from market_spine.store.files import fsync_folder
 from market_spine.store.manifest import Capture, Question, captures
-from market_spine.store.relations import PROVENANCE, scan
+from market_spine.store.relations import PROVENANCE, create_relation, scan
 from market_spine.store.schema import TABLES
 from market_spine.store.store import Store
 
@@ -84,7 +84,7 @@ def create_relations(
         every = scan(held, table, root)
         latest = scan([one for one in held if one.is_current], table, root)
         joined = f"SELECT t.*, {MANIFEST_COLUMNS} FROM ({{}}) t JOIN core_manifest m USING (capture_id)"
-        engine.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {joined.format(latest)}")
+        create_relation(engine, f"VIEW {identifier(name)} AS {joined.format(latest)}")
         of = f"FROM core_manifest WHERE table_name = {literal(name)} AND status = 'complete'"
         partition = "PARTITION BY week_ending, tier"
         newest = (
@@ -96,9 +96,7 @@ def create_relations(
             f"{name}_first_release()": f"SELECT capture_id {of} {first}",
             f"{name}_revisions()": f"SELECT capture_id {of}",
         }.items():
-            engine.execute(
-                f"CREATE OR REPLACE MACRO {macro} AS TABLE {joined.format(every)} WHERE capture_id IN ({where})"
-            )
+            create_relation(engine, f"MACRO {macro} AS TABLE {joined.format(every)} WHERE capture_id IN ({where})")
 
 
 def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], extras: Sequence[Extra]) -> None:

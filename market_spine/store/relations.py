@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import duckdb
+
 from market_spine.domain.contracts import Table
+from market_spine.domain.errors import StoreError
 from market_spine.store.engine import identifier, literal
 from market_spine.store.manifest import Capture
 
@@ -33,7 +36,7 @@ def scan(chosen: Sequence[Capture], table: Table, root: Path) -> str:
 
 def create_view(connection: DuckDBPyConnection, name: str, table: Table, chosen: Sequence[Capture], root: Path) -> None:
     """A view ``name`` over the files of ``chosen``: the table's columns and capture_id, nothing joined."""
-    connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {scan(chosen, table, root)}")
+    create_relation(connection, f"VIEW {identifier(name)} AS {scan(chosen, table, root)}")
 
 
 def create_view_with_provenance(
@@ -42,10 +45,19 @@ def create_view_with_provenance(
     """As `create_view`, each row with the manifest's `PROVENANCE`."""
     register_captures(connection, f"{name}__captures", chosen)
     joined = ", ".join(f"m.{column}" for column in PROVENANCE[1:])
-    connection.execute(
-        f"CREATE OR REPLACE VIEW {identifier(name)} AS SELECT t.*, {joined} "
-        f"FROM ({scan(chosen, table, root)}) t JOIN {identifier(f'{name}__captures')} m USING (capture_id)"
+    create_relation(
+        connection,
+        f"VIEW {identifier(name)} AS SELECT t.*, {joined} "
+        f"FROM ({scan(chosen, table, root)}) t JOIN {identifier(f'{name}__captures')} m USING (capture_id)",
     )
+
+
+def create_relation(connection: DuckDBPyConnection, what: str) -> None:
+    """CREATE OR REPLACE ``what``; DuckDB looks into the files now, so a lost one is found and named here."""
+    try:
+        connection.execute(f"CREATE OR REPLACE {what}")
+    except duckdb.IOException as error:
+        raise StoreError(f"a capture file cannot be read: {str(error).splitlines()[0]}", "spine verify") from error
 
 
 def register_captures(connection: DuckDBPyConnection, name: str, chosen: Sequence[Capture]) -> None:

@@ -17,7 +17,7 @@ from market_spine.store.schema import BATCHES, JOURNALLED
 from market_spine.store.store import Store
 
 READERS = 2
-REBUILD = "spine rebuild  (restores it from landing)"
+REBUILD = "spine rebuild  # restores it from landing"
 
 
 @dataclass(frozen=True, slots=True)

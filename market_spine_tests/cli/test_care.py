@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import duckdb
+
 from market_spine_tests.cli.conftest import call
 
 
@@ -67,6 +69,36 @@ def test_gc_sweeps_old_left_overs_only(own_home: Path) -> None:
     assert sorted(path.name for path in folder.glob("*.tmp")) == ["young.tmp"]
     assert call("verify").code == 0
     assert "nothing to sweep" in call("gc").out
+
+
+def published_sql(home: Path) -> str:
+    """How the published file finds the rows of otc_raw; they are read as well, so a file that is gone shows."""
+    with duckdb.connect(str(home / "market_spine.duckdb"), read_only=True) as engine:
+        assert engine.execute("SELECT count(*) > 0 FROM otc_raw").fetchone() == (True,)
+        (found,) = engine.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'otc_raw'").fetchall()
+    return str(found[0])
+
+
+def test_a_rebuild_publishes_the_files_it_made(own_home: Path) -> None:
+    """Prevents a published file that names the files which the rebuild replaced."""
+    old = {str(path) for path in (own_home / "captures" / "otc_raw").rglob("*.parquet")}
+    assert call("rebuild", "--plan").code == 0
+    assert str(own_home) not in published_sql(own_home)  # it came with the copy, and a plan changes nothing
+    assert call("rebuild").code == 0
+    sql = published_sql(own_home)
+    assert str(own_home) in sql
+    assert [path for path in old if path in sql] == []
+
+
+def test_gc_leaves_the_published_file_readable(own_home: Path) -> None:
+    """Prevents a sweep that removes what an old published file still names; none is made where there was none."""
+    assert call("gc", "--dry-run").code == 0
+    assert str(own_home) not in published_sql(own_home)
+    assert call("gc", "--grace-hours", "0").code == 0
+    assert str(own_home) in published_sql(own_home)
+    (own_home / "market_spine.duckdb").unlink()
+    assert call("gc").code == 0
+    assert not (own_home / "market_spine.duckdb").exists()
 
 
 def test_publish_builds_the_file_anew(own_home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 
 from market_spine import __version__
 from market_spine.cli import report
-from market_spine.cli.request import Params, parse
+from market_spine.cli.request import Params, feed_of, parse
 from market_spine.cli.work import Tally, availability
+from market_spine.domain.errors import PartitionError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.domain.weeks import weeks_between
+from market_spine.feeds.otc import OTC
 from market_spine.sources.delivery import Inventory, Problem
 from market_spine_tests.cli.conftest import Command, call
 
@@ -65,6 +68,27 @@ def test_nothing_that_was_asked_for_disappears() -> None:
     # 2025-05-02 + 31 days is Monday 06-02
     assert found.absent[WeekKey(date(2025, 5, 2), Tier.OTC)] == "not due: FINRA publishes it on 2025-06-02"
     assert found.problems == (problem,)
+
+
+def test_what_is_not_listed_is_asked_for() -> None:
+    """Prevents old weeks, which the API serves but does not list, from counting as absent."""
+    unlisted, missing, listed = (WeekKey(week, Tier.OTC) for week in WEEKS[:3])
+    inventory = Inventory((listed,), since=date(2025, 1, 10))
+    found = availability(inventory, [listed, unlisted, missing], datetime(2025, 12, 1, tzinfo=UTC))
+    assert found.have == (listed, unlisted)
+    assert found.absent == {missing: "the source has nothing for it"}
+
+
+def test_a_feed_is_chosen_by_name_where_there_are_several() -> None:
+    """Prevents a backfill of the wrong feed, and one that must be named where there is no other."""
+    other = replace(OTC, name="other", domain="finra.other")
+    assert feed_of([OTC], None) is OTC
+    assert feed_of([OTC, other], "other") is other
+    assert feed_of([OTC, other], "finra.other") is other
+    for name, cause in ((None, "several feeds"), ("floppy", "no feed 'floppy'")):
+        with pytest.raises(PartitionError, match=cause) as caught:
+            feed_of([OTC, other], name)
+        assert caught.value.remedy == "add --feed otc  # or: other"
 
 
 def test_long_lists_are_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,6 +112,35 @@ def test_json_and_csv_parse_back(rows: list[tuple[Any, ...]]) -> None:
     assert list(csv.reader(io.StringIO(out.getvalue()))) == [list(NAMES), *([str(one) for one in row] for row in rows)]
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Decimal("12345678901234567.123456"), "12345678901234567.123456"),  # through float: 12345678901234568.0
+        (Decimal("-0.100000"), "-0.1"),
+        (Decimal("1000.000000"), "1000"),
+        (Decimal("1E+3"), "1000"),
+        (Decimal("NaN"), "null"),
+        (float("nan"), "null"),
+        (float("-inf"), "null"),
+        (0.1, "0.1"),
+        (2**100, "1267650600228229401496703205376"),
+        (True, "true"),
+        ([Decimal("0.5"), None, "a"], '[0.5, null, "a"]'),
+        (date(2025, 11, 14), '"2025-11-14"'),
+    ],
+)
+def test_json_is_exact(value: object, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents shares that lost their last digits, and NaN, which is no JSON."""
+    show(Listing(["n"], [[value]]), Format.JSON)
+    assert capsys.readouterr().out == f'[\n  {{\n    "n": {text}\n  }}\n]\n'
+
+
+def test_no_rows_are_an_empty_json_list(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents an answer without rows that does not parse."""
+    show(Listing(["n"], []), Format.JSON)
+    assert json.loads(capsys.readouterr().out) == []
+
+
 def test_a_limit_holds_in_every_format_and_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Prevents a cut answer that looks whole; without a limit programs get all."""
     listing = Listing(["n"], [[n] for n in range(60)])

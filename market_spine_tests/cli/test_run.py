@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 import time_machine
 
+from market_spine.domain.tiers import Tier
 from market_spine_tests.cli.conftest import SOURCE, Command, call
+from market_spine_tests.sources.finra_cases import ROWS
+from market_spine_tests.sources.finra_server import FinraServer
 
 
 @pytest.fixture
@@ -108,8 +111,22 @@ def test_runs_are_in_dagsters_record(own_home: Path, tmp_path: Path, monkeypatch
     assert answer.code == 0, answer.err
     assert (folder / "dagster.yaml").is_file()
     with dg.DagsterInstance.from_config(str(folder)) as instance:
-        assert len(instance.get_runs()) == 2  # the asset, and the published file
+        assert len(instance.get_runs()) == 1
         assert not instance.telemetry_enabled
+
+
+def test_what_changes_nothing_does_not_publish(own_home: Path) -> None:
+    """Prevents a file that is made again for nothing, and one that is not there, or lags behind, after a run."""
+    path = own_home / "market_spine.duckdb"
+    words = ("run", "otc/venue_share", "-w", "2025-10-10", "-t", "OTC")
+    made = path.stat().st_ino
+    assert call(*words).code == 0
+    assert path.stat().st_ino == made
+    path.unlink()
+    assert call(*words).code == 0
+    remade = path.stat().st_ino, path.stat().st_mtime_ns
+    assert call(*words, "--force").code == 0
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) != remade
 
 
 def test_dagsters_log_is_shown_when_asked(own_home: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +174,11 @@ def test_a_dry_run_tells_what_is_up_to_date(spine: Command) -> None:
         ("run raw -p weeks_back=many", "weeks_back=many is not", "weeks_back=3"),
         ("run raw -p force=perhaps", "neither true nor false", "force=true"),
         ("run raw -p revision_policy=newest", "'newest' is not a revision policy", "versioned"),
-        ("run raw -p to=2025-11-14", "a range needs its first week", "--from"),
+        ("run raw -p to=2025-11-14", "a range needs its first week", "-p from=2025-11-14"),
+        ("run raw -p from=2025-11-14 -p to=2025-11-07", "runs backwards", "-p from=2025-11-07 -p to=2025-11-14"),
+        ("backfill --to 2025-11-14", "a range needs its first week", "add --from 2025-11-14"),
+        ("backfill", "no week is named", "add --weeks-back 4"),
+        ("backfill --weeks-back 2 --feed floppy", "there is no feed 'floppy'", "add --feed otc"),
         ("run raw -p from=2025-11-14 -p weeks_back=3", "both say where", "use one"),
         ("run raw -w 2099-11-13", "has not ended yet", "the newest ended week"),
         ("run raw -w 2022-12-30", "before the feed otc begins", "2023-01-06"),
@@ -175,6 +196,7 @@ def test_a_bad_request_names_cause_and_remedy(home: Path, words: str, cause: str
     error, next_step = answer.err.split("  next: ")
     assert cause in error
     assert remedy in next_step
+    assert "--week-ending" not in next_step or not words.startswith("backfill"), "an option that backfill has not"
     assert list(home.iterdir()) == []
 
 
@@ -184,9 +206,16 @@ def test_an_unreadable_folder_is_an_error(home: Path, tmp_path: Path) -> None:
     place.mkdir()
     shutil.rmtree(place)
     answer = call("run", "raw", "-w", "2025-11-14", "-t", "OTC", "--source", f"file:{place}")
-    assert answer.code == 1
+    assert answer.code == 2
     assert "there is no file or folder" in answer.err
     assert "next: check the path" in answer.err
+
+
+def test_a_clock_that_goes_back_is_a_failure(own_home: Path) -> None:
+    """Prevents a run that failed from looking like a week that is merely not there."""
+    with time_machine.travel(datetime(2025, 12, 1, tzinfo=UTC), tick=True):
+        answer = call("run", "raw", "-w", "2025-10-10", "-t", "OTC", "--force")
+    assert (answer.code, "error: " in answer.err) == (2, True), answer.err
 
 
 def test_unknown_commands_and_options_are_usage_errors(home: Path) -> None:
@@ -194,6 +223,27 @@ def test_unknown_commands_and_options_are_usage_errors(home: Path) -> None:
     assert call("querry").code == 2
     assert call("query", "raw", "--wek", "x").code == 2
     assert call("backfill", "--weeks-back", "0").code == 2
+
+
+def test_weeks_that_the_api_does_not_list_are_asked_for(home: Path, at_new_year: None) -> None:
+    """Prevents "nothing to run" for weeks older than a year, which FINRA serves from a dataset without a list."""
+    week = date(2024, 6, 14)
+    with FinraServer(historic={(week, Tier.OTC): ROWS}) as server:
+        source = ("--source", f"finra-api:{server.url}", "-t", "OTC", "-f", "json")
+        plan = call("backfill", "--from", str(week), "--to", str(week), "--dry-run", *source)
+        assert (plan.code, plan.json()[0]["to do"]) == (0, 1), plan.err
+        span = ("-p", f"from={week}", "-p", f"to={week}", "-p", "min_records=1")
+        answer = call("run", "otc.ingest_week", *span, *source)
+    assert answer.code == 0, answer.err
+    assert [row["captured"] for row in answer.json() if row["table"] == "otc_raw"] == [1]
+
+
+def test_a_tilde_is_the_users_home(home: Path) -> None:
+    """Prevents a store in a folder called ~, where no shell has read the setting."""
+    assert call("init", MARKET_SPINE_HOME="~/x", HOME=str(home)).code == 0
+    assert (home / "x" / "control.db").is_file()
+    answer = call("init", MARKET_SPINE_HOME="~nobody-of-this-name/x")
+    assert (answer.code, "MARKET_SPINE_HOME" in answer.err) == (2, True)
 
 
 def test_settings_that_are_wrong_are_told(home: Path) -> None:

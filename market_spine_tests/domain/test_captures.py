@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, date, datetime, timedelta, timezone
 
@@ -10,18 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market_spine.domain.captures import (
+    STAMP,
     Action,
     IngestionResult,
-    ParsedCaptureId,
     RevisionPolicy,
     Stage,
     View,
     as_of_instant,
     capture_id,
-    parse_capture_id,
     whole_second,
 )
-from market_spine.domain.errors import PartitionError, QueryError, SpineError, TierError, WeekError
+from market_spine.domain.errors import QueryError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 
@@ -59,46 +59,14 @@ def test_capture_id_texts(arguments: tuple[str, WeekKey, datetime], expected: st
     assert capture_id(*arguments) == expected
 
 
-@given(DOMAINS, KEYS, MOMENTS)
-def test_raw_capture_id_round_trip(domain: str, key: WeekKey, moment: datetime) -> None:
-    """Prevents an id that loses a part, or whose stamp depends on the clock's zone."""
-    parsed = parse_capture_id(capture_id(domain, key, moment))
-    assert parsed == ParsedCaptureId(domain, "raw", "", key, whole_second(moment))
-
-
 @given(DOMAINS, KEYS, MOMENTS, WORDS.filter(lambda word: word != "raw"), VERSIONS)
-def test_derived_capture_id_round_trip(domain: str, key: WeekKey, moment: datetime, table: str, version: str) -> None:
-    """Prevents the table's name from being read as part of a dotted domain, or the other way round."""
-    parsed = parse_capture_id(capture_id(domain, key, moment, table, version))
-    assert parsed == ParsedCaptureId(domain, table, version, key, whole_second(moment))
-
-
-def test_the_day_only_stamp_of_older_documents_is_midnight_utc() -> None:
-    """Prevents the documents' ids from being unreadable."""
-    parsed = parse_capture_id("finra.otc_transparency:OTC:2025-11-14:20251223")
-    assert parsed.captured_at == datetime(2025, 12, 23, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("", PartitionError),
-        ("finra.otc_transparency", PartitionError),
-        ("finra.otc_transparency:OTC:2025-11-14", PartitionError),
-        ("finra.otc_transparency:OTC:2025-11-14:20251223T140509Z:x", PartitionError),
-        ("finra.otc_transparency:OTC:2025-11-14:yesterday", PartitionError),
-        ("finra.otc_transparency:OTC:2025-11-14:2025122", PartitionError),  # strptime alone reads 2 December
-        ("finra.otc_transparency:OTC:2025-11-14:20251223T11Z", PartitionError),
-        ("finra.otc_transparency:OTC:2025-11-14:20251223T1111Z", PartitionError),
-        ("finra.otc_transparency:OTC:2025-11-13:20251223", WeekError),
-        ("finra.otc_transparency:T9:2025-11-14:20251223", TierError),
-    ],
-)
-def test_texts_that_are_no_capture_id(text: str, error: type[SpineError]) -> None:
-    """Prevents a mistyped id from selecting another capture, and an error without a next step."""
-    with pytest.raises(error) as caught:
-        parse_capture_id(text)
-    assert caught.value.remedy
+def test_law_an_id_names_table_version_partition_and_second(
+    domain: str, key: WeekKey, moment: datetime, table: str, version: str
+) -> None:
+    """Prevents an id that loses a part, so that two captures share it, or whose stamp depends on the clock's zone."""
+    place = [key.tier_text, str(key.week_ending), f"{moment.astimezone(UTC):{STAMP}}"]
+    assert capture_id(domain, key, moment).split(":") == [domain, *place]
+    assert capture_id(domain, key, moment, table, version).split(":") == [f"{domain}.{table}@{version}", *place]
 
 
 def test_a_stamp_is_utc_and_whole_seconds() -> None:
@@ -146,6 +114,16 @@ def test_as_of_texts_that_are_refused(text: str, cause: str) -> None:
     with pytest.raises(QueryError, match=cause) as caught:
         as_of_instant(text)
     assert "--as-of" in caught.value.remedy
+
+
+@pytest.mark.parametrize("text", ["2025-12-15T15:00:00", "2025-12-15 15:00:00", "2025-12-15 15:00"])
+def test_the_remedy_of_a_naive_time_is_one_word_of_a_shell(text: str) -> None:
+    """Prevents advice that, pasted, names a day and a stray word."""
+    with pytest.raises(QueryError) as caught:
+        as_of_instant(text)
+    words = shlex.split(caught.value.remedy, comments=True)
+    assert words == ["write", "--as-of", "2025-12-15T15:00:00Z"]
+    assert as_of_instant(words[-1]) == datetime(2025, 12, 15, 15, tzinfo=UTC)
 
 
 def test_the_words_of_versions_are_frozen() -> None:

@@ -61,7 +61,7 @@ def test_any_other_day_is_an_error_that_names_the_nearest_friday(day: date, frid
     with pytest.raises(WeekError) as caught:
         week_ending(day)
     assert caught.value.cause == f"{day} is a {day:%A}; a week is named by the Friday that ends it"
-    assert caught.value.remedy == f"the nearest Friday is {friday}: use --week-ending {friday}"
+    assert caught.value.remedy == f"the nearest Friday is {friday}"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_reversed_range_is_an_error_that_turns_it_round() -> None:
     """Prevents an empty range that succeeds."""
     with pytest.raises(WeekError, match="runs backwards") as caught:
         weeks_between(date(2025, 11, 28), date(2025, 11, 14))
-    assert caught.value.remedy == "use --from 2025-11-14 --to 2025-11-28"
+    assert caught.value.remedy == "begin with 2025-11-14 and end with 2025-11-28"
 
 
 @pytest.mark.parametrize(

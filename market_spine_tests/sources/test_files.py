@@ -6,15 +6,17 @@ import os
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from market_spine.domain.contracts import Feed
 from market_spine.domain.errors import ContentError, SourceError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import FEED
-from market_spine.sources import lines
-from market_spine.sources.delivery import Delivery, Empty, EmptyKind, WeekSource
+from market_spine.sources import files, lines
+from market_spine.sources.delivery import Delivery, Empty, EmptyKind, Part, WeekSource
 from market_spine.sources.files import FileSource
 
 ROWS = "WeekEnding|Tier|Symbol|MPID|TotalShares|TotalTrades\n2025-11-14|OTC|A|ALPX|982|23\n"
@@ -145,7 +147,69 @@ def test_two_files_for_one_week_are_a_problem_and_none_is_picked(tmp_path: Path,
     assert problem.name == f"{paths[0]}, {paths[1]}"
     assert problem.reason == "2 files hold OTC:2025-11-14, and none is picked"
     assert problem.override == f"{RUN} file:{paths[0]} --week-ending 2025-11-14 --tier OTC"
-    with pytest.raises(SourceError, match="2 files hold OTC:2025-11-14, and none is picked"):
+    answer = source.fetch(FEED, KEY, now)
+    assert isinstance(answer, Empty)  # not an error, which would take the other weeks of a range with it
+    assert answer.kind is EmptyKind.WRONG_CONTENT
+    assert answer.reason == f"2 files hold OTC:2025-11-14, and none is picked: {paths[0]}, {paths[1]}"
+    assert answer.remedy == problem.override
+    assert isinstance(source.fetch(FEED, WeekKey(date(2025, 11, 21), OTC), now), Delivery)
+
+
+def test_a_folder_is_walked_once_for_a_range(tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a walk and 468 parsed names for each of 468 keys: 5 s of a backfill."""
+    put(tmp_path, "2025-11-14/OTC.csv", "2025-11-21/OTC.csv", "OTC_2025-11-28.csv")
+    seen: list[Path] = []
+    named = files._named
+
+    def counted(path: Path, feed: Feed) -> Any:
+        seen.append(path)
+        return named(path, feed)
+
+    monkeypatch.setattr(files, "_named", counted)
+    source = FileSource(tmp_path)
+    for key in source.inventory(FEED, now).keys:
+        assert isinstance(source.fetch(FEED, key, now), Delivery)
+    assert isinstance(source.fetch(FEED, WeekKey(date(2025, 12, 5), OTC), now), Empty)
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("folder", [".", "2025-11-14", "new"])
+def test_a_file_that_comes_or_goes_is_seen_by_the_same_source(tmp_path: Path, now: datetime, folder: str) -> None:
+    """Prevents a source that lives long from answering with yesterday's folder, below the root as well as in it."""
+    (first,) = put(tmp_path, "2025-11-14/OTC.csv")
+    for path in (tmp_path, first.parent):
+        os.utime(path, (1_765_800_000, 1_765_800_000))  # a change in the same tick of the clock (4 ms) has no trace
+    source = FileSource(tmp_path)
+    assert isinstance(source.fetch(FEED, KEY, now), Delivery)
+    (second,) = put(tmp_path, f"{folder}/OTC_2025-11-14.csv")
+    assert isinstance(source.fetch(FEED, KEY, now), Empty)
+    first.unlink()
+    answer = source.fetch(FEED, KEY, now)
+    assert isinstance(answer, Delivery)
+    assert answer.source_name == str(second)
+
+
+def test_a_file_that_vanishes_before_it_is_read_is_named(
+    tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a bare FileNotFoundError, or an empty week, for a file that was there a moment ago."""
+    (path,) = put(tmp_path, "OTC_2025-11-14.csv")
+    source = FileSource(tmp_path)
+    header_only = lines.is_header_only
+
+    def read_then_gone(part: Part) -> bool:
+        answer = header_only(part)
+        path.unlink()
+        return answer
+
+    monkeypatch.setattr(lines, "is_header_only", read_then_gone)
+    with pytest.raises(SourceError, match=f"{path} cannot be read"):  # after it was looked into
+        source.fetch(FEED, KEY, now)
+    put(tmp_path, path.name)
+    source.inventory(FEED, now)
+    path.unlink()
+    monkeypatch.setattr(files._Walk, "still_holds", lambda walk, feed: True)
+    with pytest.raises(SourceError, match=r"OTC_2025-11-14\.csv cannot be read"):  # before
         source.fetch(FEED, KEY, now)
 
 

@@ -178,6 +178,7 @@ def test_the_inventory_names_fridays(server: FinraServer, make: Make) -> None:
     found = make(server).inventory(OTC, NOW)
     assert found.keys == (WeekKey(date(2025, 1, 3), Tier.NMS_TIER_1), WeekKey(WEEK, Tier.NMS_TIER_1), KEY)
     assert found.problems == ()
+    assert found.since == date(2025, 1, 25)  # of Monday 2025-01-20, 330 days ago, the historic dataset is asked
     only = make(server).inventory(replace(OTC, tiers=(Tier.OTC,)), NOW)
     assert only.keys == (KEY,)
 

@@ -217,6 +217,19 @@ def test_a_damaged_object_is_named(root: str, damage: bytes | None, cause: str) 
     assert (problem.name, problem.reason) == (landed.sidecar, caught.value.cause)
 
 
+@pytest.mark.parametrize("damage", [zstandard.compress(b"h|i\na|2\n"), zstandard.compress(DATA)[:-3], b"", b"garbage"])
+def test_the_same_bytes_mend_a_damaged_object(root: str, damage: bytes) -> None:
+    """Prevents the remedy that an altered object names, fetching the week again, from changing nothing."""
+    landing = Landing(root)
+    landed = landing.store(delivery(), DOMAIN)
+    system, path = object_path(root, landed)
+    system.pipe_file(path, damage)
+    assert landing.store(delivery(), DOMAIN) == landed
+    assert content(landing.read(landed)) == [DATA]
+    assert landing.verify() == []
+    assert [name for name in files(root) if name.endswith(".tmp")] == []
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"tier": "X", "week_ending": "2025-11-15"}'])
 def test_a_damaged_sidecar_is_named(root: str, damage: bytes) -> None:
     """Prevents one unreadable description from hiding a delivery, or from stopping verify at the first."""
