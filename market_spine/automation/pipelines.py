@@ -59,7 +59,7 @@ def find(feeds: Iterable[Feed], name: str) -> tuple[Feed, Pipeline]:
                 known.setdefault(alias, (feed, asset))
     if name not in known:
         raise PartitionError(
-            f"there is no pipeline or asset {name!r}", f"see them with: spine catalog  ({_near(name, known)})"
+            f"there is no pipeline or asset {name!r}", f"see them with: spine catalog  # {_near(name, known)}"
         )
     return known[name]
 

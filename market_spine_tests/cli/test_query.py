@@ -72,7 +72,7 @@ def test_formats_say_the_same(spine: Command) -> None:
         (("query", "otc_venue_shares"), "there is no table 'otc_venue_shares'", "otc_venue_share"),
         (("query", "raw", "--as-of", "2025-12-15T10:00:00"), "has no time zone", "--as-of 2025-12-15T10:00:00Z"),
         (("query", "raw", "--as-of", "yesterday"), "is not a date or time", "--as-of 2025-12-15"),
-        (("query", "raw", "-w", "2025-11-06"), "2025-11-06 is a Thursday", "--week-ending 2025-11-07"),
+        (("query", "raw", "-w", "2025-11-06"), "2025-11-06 is a Thursday", "the nearest Friday is 2025-11-07"),
         (("query", "raw", "-w", "November"), "'November' is not a date", "YYYY-MM-DD"),
         (("query", "raw", "-t", "T3"), "'T3' is not a FINRA tier", "--tier NMS_TIER_1"),
         (("query", "venue_share", "-s", "A"), "otc_venue_share has no symbols", "leave --symbol away"),

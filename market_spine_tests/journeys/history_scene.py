@@ -254,7 +254,7 @@ def scene(template: Path) -> Iterator[Scene]:
         home = Path(folder) / "home"
         shutil.copytree(template, home)
         shelf = Shelf()
-        told = Scene(Spine(Store.at(home, threads=1), shelf, lambda: START), shelf)
+        told = Scene(Spine(Store.at(home, threads=1), shelf, lambda: told.now), shelf)
         yield told
         told.spine.store.control.dispose()
 

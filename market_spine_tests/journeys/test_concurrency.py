@@ -60,7 +60,7 @@ def prepared(yard: Yard, url: str) -> Place:
     shelf = Shelf()
     with opened(place, shelf) as spine:
         for variant, now in enumerate(crowd.RELEASES):
-            crowd.release(spine, shelf, dict.fromkeys(crowd.KEYS, variant), now)
+            crowd.prepare(spine, shelf, dict.fromkeys(crowd.KEYS, variant), now)
     return Place(place.home, url, time.time() + 1)
 
 

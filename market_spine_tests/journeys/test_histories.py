@@ -286,7 +286,7 @@ def test_a_run_that_read_its_clock_long_ago(template: Path) -> None:
         told.shelf.files = {key: file_of(Tier.OTC, B)}
 
         with pytest.raises(ClockError, match="set this machine's clock right"):
-            ingest(told.spine, OTC, [key], began, Options(min_records=1))
+            ingest(replace(told.spine, clock=lambda: began.now), OTC, [key], began, Options(min_records=1))
         right = replace(told.spine, clock=lambda: told.now + timedelta(seconds=1))
         report = ingest(right, OTC, [key], began, Options(min_records=1))
         assert [(one.revision, one.captured_at) for one in report.written] == [(2, told.now + SECOND)]
