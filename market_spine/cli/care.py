@@ -84,14 +84,18 @@ def _publish(store: Store) -> Path:
 
 
 def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
-    """Check every capture file and the journal against what is recorded. Exit code 1 where something differs.
+    """Check every capture file, every landed object and the journal. Exit code 1 where something differs.
 
     Example: spine verify
     """
     from market_spine.cli.state import open_store, settings_of
+    from market_spine.sources.landing import Landing
+    from market_spine.store.verify import Difference
     from market_spine.store.verify import verify as check
 
-    found = check(open_store(settings_of(ctx.obj)))
+    store = open_store(settings_of(ctx.obj))
+    landed = Landing(str(store.home.landing)).verify()
+    found = [*check(store), *(Difference("landing", one.name, one.reason, one.override) for one in landed)]
     _differences(found, form, "everything is there, whole and unaltered")
 
 

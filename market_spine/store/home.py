@@ -24,7 +24,7 @@ class Home:
 
     @property
     def journal(self) -> Path:
-        """One file per control transaction, written before it: with the landed bytes, enough to rebuild all."""
+        """One file per control transaction: with the landed bytes, enough to rebuild everything."""
         return self.landing / "journal"
 
     @property

@@ -23,6 +23,16 @@ def test_init_may_be_repeated(home: Path) -> None:
     assert "spine backfill" in first.out
 
 
+def test_verify_reads_what_was_landed(own_home: Path) -> None:
+    """Prevents evidence that rots unseen: a rebuild rests on it."""
+    landed = sorted((own_home / "landing" / "objects").rglob("*.zst"))[0]
+    landed.write_bytes(landed.read_bytes()[:-1] + b"?")
+    answer = call("verify", "-f", "json")
+    assert answer.code == 1
+    assert {one["kind"] for one in answer.json()} == {"landing"}
+    assert landed.stem[:12] in answer.out
+
+
 def test_verify_finds_what_was_altered(own_home: Path) -> None:
     """Prevents damage from being found by its consequences only."""
     assert call("verify").code == 0
