@@ -2,7 +2,7 @@
 
 It lies in landing beside the bytes, so that landing alone can rebuild every capture and every control row. An entry is
 written while the write lock is held, after the rows were accepted and right before the commit; a crash between the two
-leaves one entry whose number the next transaction takes again, and which is removed then. So the journal equals the
+leaves one entry whose number the next transaction takes again, and which is set aside then. So the journal equals the
 committed history.
 """
 
