@@ -145,7 +145,7 @@ def _differences(found: Sequence[Difference], form: Format, agreed: str) -> None
 
 def gc(
     ctx: typer.Context,
-    grace: Annotated[float, typer.Option("--grace-hours", min=0, help="Younger files are left alone.")] = 24,
+    grace: Annotated[float, typer.Option("--grace-hours", min=1, help="Younger files are left alone.")] = 24,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List, and remove nothing.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
