@@ -104,7 +104,10 @@ def test_gc_leaves_the_published_file_readable(own_home: Path) -> None:
     """Prevents a sweep that removes what an old published file still names; none is made where there was none."""
     assert call("gc", "--dry-run").code == 0
     assert str(own_home) not in published_sql(own_home)
-    assert call("gc", "--grace-hours", "0").code == 0
+    for path in (own_home / "captures").rglob("*.parquet"):
+        os.utime(path, (0, 0))
+    assert call("gc", "--grace-hours", "1").code == 0
+    assert call("gc", "--grace-hours", "0").code == 2, "a writer renames before it commits"
     assert str(own_home) in published_sql(own_home)
     (own_home / "market_spine.duckdb").unlink()
     assert call("gc").code == 0
