@@ -1,5 +1,9 @@
 """Capture files: immutable Parquet, one per capture, written aside, synced and renamed before anyone can see them.
 
+A file of a table by week and tier holds neither: they are in its path, where engines look (week_ending=.../tier=...).
+The capture's id is in its key-value metadata, for whoever finds the file alone. To repeat the three in every row would
+cost a third of the writing.
+
 Content hashes are the sum over rows of a 128-bit md5 of the row's canonical text, so they depend neither on row order
 nor on the Parquet encoding. Both 64-bit halves come from one md5 (0.17 us a row on 2 threads).
 """
@@ -8,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 WRITERS = 2  # two files at a time: compression is one thread per file of under 122,880 rows
 LOW = (1 << 64) - 1
+WIDE = re.compile(r"DECIMAL\((19|[23][0-9]),(?P<scale>[0-9]|1[0-8])\)")  # decimals that DuckDB keeps in 128 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,11 @@ def make_folder(folder: Path) -> None:
         fsync_folder(one.parent)
 
 
+def path_columns(table: Table) -> tuple[str, ...]:
+    """The columns that rows have from their file's path. A table by week has none: its path says tier=ALL."""
+    return ("week_ending", "tier") if table.by_tier else ()
+
+
 def canonical_row(table: Table, leave_out: frozenset[str] = frozenset()) -> str:
     """SQL for a row's canonical text: columns in declared order, NULL as \\N, separated by |.
 
@@ -88,9 +99,13 @@ def canonical_row(table: Table, leave_out: frozenset[str] = frozenset()) -> str:
 def _row_text(columns: Sequence[Column], escaped: bool) -> str:
     texts = []
     for column in columns:
-        text = f"CAST({identifier(column.name)} AS VARCHAR)"
+        name = identifier(column.name)
+        text = f"CAST({name} AS VARCHAR)"
         if escaped and column.type == "VARCHAR":
             text = f"replace(replace({text}, '\\', '\\\\'), '|', '\\p')"
+        if wide := WIDE.fullmatch(column.type):
+            # The same text from 64 bits, where the number fits them: 26 ns a row instead of 98.
+            text = f"CAST(TRY_CAST({name} AS DECIMAL(18,{wide['scale']})) AS VARCHAR), {text}"
         texts.append(f"coalesce({text}, '\\N')")
     return f"concat_ws('|', {', '.join(texts)})"
 
@@ -141,14 +156,15 @@ def _write_one(
     import duckdb
 
     temporary = path.with_suffix(".tmp")
-    columns = ", ".join(identifier(column.name) for column in table.columns)
+    given = path_columns(table)
+    columns = ", ".join(identifier(column.name) for column in table.columns if column.name not in given)
     where = f"week_ending = DATE '{key.week_ending}'" + (f" AND tier = '{key.tier}'" if table.by_tier else "")
-    order = ", ".join(identifier(name) for name in table.grain)
+    order = ", ".join(identifier(name) for name in table.grain if name not in given) or "ALL"
     try:
         make_folder(path.parent)
         cursor.execute(
-            f"COPY (SELECT {columns}, {literal(capture_id)} AS capture_id FROM {relation} WHERE {where}"
-            f" ORDER BY {order}) TO {literal(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
+            f"COPY (SELECT {columns} FROM {relation} WHERE {where} ORDER BY {order}) TO {literal(str(temporary))} "
+            f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{capture_id: {literal(capture_id)}}})"
         )
         sha256, size = _sync_and_hash(temporary)
         temporary.rename(path)

@@ -21,7 +21,7 @@ from market_spine.domain.contracts import Table
 from market_spine.store.engine import identifier, literal
 from market_spine.store.files import fsync_folder
 from market_spine.store.manifest import Capture, Question, captures
-from market_spine.store.relations import PROVENANCE, create_relation, scan
+from market_spine.store.relations import create_relation, scan_with_provenance
 from market_spine.store.schema import TABLES
 from market_spine.store.store import Store
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 # As on the command line: a day means its end in UTC, not its beginning in the reader's own time zone.
 AS_OF = """CAST(CAST(ts AS VARCHAR) || CASE length(CAST(ts AS VARCHAR)) WHEN 10 THEN ' 23:59:59.999999+00' ELSE '' END
     AS TIMESTAMPTZ)"""
-MANIFEST_COLUMNS = ", ".join(f"m.{name}" for name in PROVENANCE[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,9 @@ def create_relations(
         by_table.setdefault(capture.table_name, []).append(capture)
     for name, table in tables.items():
         held = by_table[name]
-        every = scan(held, table, root)
-        latest = scan([one for one in held if one.is_current], table, root)
-        joined = f"SELECT t.*, {MANIFEST_COLUMNS} FROM ({{}}) t JOIN core_manifest m USING (capture_id)"
-        create_relation(engine, f"VIEW {identifier(name)} AS {joined.format(latest)}")
+        every = scan_with_provenance(held, table, root, "core_manifest")
+        latest = scan_with_provenance([one for one in held if one.is_current], table, root, "core_manifest")
+        create_relation(engine, f"VIEW {identifier(name)} AS {latest}")
         of = f"FROM core_manifest WHERE table_name = {literal(name)} AND status = 'complete'"
         partition = "PARTITION BY week_ending, tier"
         newest = (
@@ -96,7 +94,7 @@ def create_relations(
             f"{name}_first_release()": f"SELECT capture_id {of} {first}",
             f"{name}_revisions()": f"SELECT capture_id {of}",
         }.items():
-            create_relation(engine, f"MACRO {macro} AS TABLE {joined.format(every)} WHERE capture_id IN ({where})")
+            create_relation(engine, f"MACRO {macro} AS TABLE {every} WHERE m.capture_id IN ({where})")
 
 
 def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], extras: Sequence[Extra]) -> None:

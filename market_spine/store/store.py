@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
+ANOTHER = "choose another folder: MARKET_SPINE_HOME, or --home"
+
+
 @dataclass(frozen=True)
 class Store:
     """A home, its control database and its engine settings. Opening it touches nothing until it is used."""
@@ -35,7 +38,10 @@ class Store:
         home = Home(root.absolute())
         if "?" in str(home.root):
             # SQLAlchemy would take what follows for options, and put the database elsewhere.
-            raise StoreError(f"the home {home.root} has a ? in its path", "choose another folder: MARKET_SPINE_HOME")
+            raise StoreError(f"the home {home.root} has a ? in its path", ANOTHER)
+        if keys := [part for part in home.root.parts if "=" in part]:
+            # Readers of Parquet take such folders for columns, and the first tier=... in a path for the tier.
+            raise StoreError(f"the home {home.root} has {keys[0]!r} in its path", ANOTHER)
         return cls(home, Control(control_url or home.control_url), threads)
 
     def ensure(self) -> list[str]:

@@ -42,6 +42,11 @@ def at(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
 
 
+def file_path(table_name: str, key: WeekKey) -> str:
+    """A path that nothing else has, with week and tier in it as readers need them."""
+    return f"{table_name}/week_ending={key.week_ending}/tier={key.tier_text}/{next(COUNTER)}.parquet"
+
+
 def raw(key: WeekKey = OTC, seconds: float = 0, content: str = "a", **more: Any) -> NewCapture:
     """A raw capture that waits for its manifest row."""
     fields: dict[str, Any] = {
@@ -52,7 +57,7 @@ def raw(key: WeekKey = OTC, seconds: float = 0, content: str = "a", **more: Any)
         "key": key,
         "row_count": 3,
         "content_hash": f"{content:0>32}",
-        "file_path": f"{RAW}/{next(COUNTER)}.parquet",
+        "file_path": file_path(RAW, key),
         "file_sha256": "0" * 64,
         "file_bytes": 1 << 40,  # more than an INTEGER holds
         "captured_at": at(seconds),
@@ -81,7 +86,7 @@ def derived(inputs: Sequence[NewCapture], content: str = "d", version: str = "1.
         "inputs_hash": digest,
         "landing_id": None,
         "captured_at": newest,
-        "file_path": f"{DERIVED}/{next(COUNTER)}.parquet",
+        "file_path": file_path(DERIVED, key),
     }
     return raw(key, content=content, **(fields | more))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +98,11 @@ DIFFERENT: list[list[Row]] = [
     [(WEEK, "OTC", "A", Decimal(1), 1)],
     [(WEEK, "OTC", "A", Decimal(1), 2)],
     [(WEEK, "OTC", "A", Decimal(2), 1)],
+    [(WEEK, "OTC", "A", Decimal("999999999999.999999"), 1)],  # the last that 64 bits hold
+    [(WEEK, "OTC", "A", Decimal("1000000000000.000000"), 1)],
+    [(WEEK, "OTC", "A", Decimal("-999999999999.999999"), 1)],
+    [(WEEK, "OTC", "A", Decimal("-1000000000000.000001"), 1)],
+    [(WEEK, "OTC", "A", Decimal("99999999999999.999999"), 1)],
     [(WEEK, "OTC", "B", Decimal(1), 1)],
     [(WEEK, "OTC", None, Decimal(1), 1)],
     [(WEEK, "OTC", "", Decimal(1), 1)],
@@ -187,7 +193,7 @@ def write(root: Path, rows: list[Row], places: dict[WeekKey, tuple[str, str]], t
         return write_files(connection, "sales", table, root, places)
 
 
-def test_files_hold_their_partition_sorted_with_their_capture_id(tmp_path: Path) -> None:
+def test_files_hold_their_partition_sorted_and_the_id_of_their_capture(tmp_path: Path) -> None:
     """Prevents rows of another partition, an unsorted file, a hash of other bytes, and a quote that ends a literal."""
     rows: list[Row] = [(WEEK, "OTC", symbol, Decimal(1), 1) for symbol in ("C", "A", "B")]
     rows.append((WEEK, "NMS_TIER_1", "X", Decimal(2), 2))
@@ -199,8 +205,9 @@ def test_files_hold_their_partition_sorted_with_their_capture_id(tmp_path: Path)
     assert written.path == root / path
     assert (written.sha256, written.size) == (files.sha256_of(written.path), written.path.stat().st_size)
     assert written.sha256 == hashlib.sha256(written.path.read_bytes()).hexdigest()
-    read = duckdb.execute("SELECT symbol, capture_id FROM read_parquet(?)", [str(written.path)]).fetchall()
-    assert read == [("A", "it's"), ("B", "it's"), ("C", "it's")]
+    read = duckdb.execute("SELECT week_ending, tier, symbol FROM read_parquet([?])", [str(written.path)]).fetchall()
+    assert read == [(WEEK, "OTC", "A"), (WEEK, "OTC", "B"), (WEEK, "OTC", "C")]
+    assert pq.read_metadata(written.path).metadata[b"capture_id"] == b"it's"
     assert duckdb.execute("SELECT symbol FROM read_parquet(?)", [str(done[t1].path)]).fetchall() == [("X",)]
     assert list(root.rglob("*.tmp")) == []
 
@@ -209,10 +216,8 @@ def test_a_partition_without_rows_is_a_typed_empty_file(tmp_path: Path) -> None:
     """Prevents a week without rows from being a missing file, or one whose columns have no types."""
     written = write(tmp_path, [], {OTC: ("empty.parquet", "id")})[OTC]
     read = duckdb.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(written.path)]).fetchall()
-    assert [(row[0], row[1]) for row in read] == [
-        *((column.name, column.type) for column in SALES.columns),
-        ("capture_id", "VARCHAR"),
-    ]
+    own = [(column.name, column.type) for column in SALES.columns if column.name not in ("week_ending", "tier")]
+    assert [(row[0], row[1]) for row in read] == own
 
 
 def test_no_two_writers_share_a_name() -> None:

@@ -107,7 +107,7 @@ def store_rows(connection: sa.Connection, history: list[Held]) -> None:
         MANIFEST_ROW
         | {
             "capture_id": one.name,
-            "file_path": one.name,
+            "file_path": f"{one.table}/week_ending={one.week}/tier={one.tier}/{one.name}",
             "table_name": one.table,
             "week_ending": one.week,
             "tier": one.tier,

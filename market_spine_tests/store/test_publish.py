@@ -82,12 +82,10 @@ def test_macros_choose_the_captures_that_the_manifest_chooses(
     with duckdb.connect() as engine, shared.read() as connection:
         copy_control_tables(connection, engine)
         every = captures(connection, Question(tuple(tables), View.ALL_REVISIONS))
-        for one in every:  # a capture's file holds one row: its id
-            path = tmp_path / one.file_path.replace(":", "_")
-            if not path.exists():
-                select = f"DATE '{WEEK}' AS week_ending, 'OTC' AS tier, 'S' AS symbol, 1 AS shares, 1 AS trades"
-                engine.execute(f"COPY (SELECT {select}, '{one.capture_id}' AS capture_id) TO '{path}' (FORMAT parquet)")
-            object.__setattr__(one, "file_path", path.name)
+        for one in every:
+            path = tmp_path / one.file_path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            engine.execute(f"COPY (SELECT 'S' AS symbol, 1 AS shares, 1 AS trades) TO '{path}' (FORMAT parquet)")
         create_relations(engine, tables, every, tmp_path)
         asked = {
             "": Question(tuple(tables)),
