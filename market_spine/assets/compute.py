@@ -17,6 +17,7 @@ from market_spine.domain.contracts import Calculation, Table
 from market_spine.domain.errors import CalculationError
 from market_spine.domain.keys import WeekKey
 from market_spine.store.commit import Batch, NewCapture, Run, commit
+from market_spine.store.engine import clear
 from market_spine.store.files import EMPTY_CONTENT, canonical_row, contents, relative_path, write_files
 from market_spine.store.manifest import Capture
 from market_spine.store.plan import Input, Plan, Target, plan
@@ -74,11 +75,14 @@ def compute(spine: Spine, step: Step, keys: Sequence[WeekKey], run: Run, force: 
     report = Report(unchanged=list(todo.unchanged), missing=dict(todo.missing))
     done = len(todo.unchanged) + len(todo.missing)
     spine.progress(step.table_name, done, len(keys))
-    for chunk in _chunks(todo):
-        with spine.engine() as engine:
+    if not todo.targets:
+        return report
+    with spine.engine() as engine:
+        for chunk in _chunks(todo):
             _compute_chunk(spine, engine, step, chunk, run, report)
-        done += len(chunk)
-        spine.progress(step.table_name, done, len(keys))
+            clear(engine)
+            done += len(chunk)
+            spine.progress(step.table_name, done, len(keys))
     return report
 
 

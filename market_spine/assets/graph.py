@@ -18,7 +18,7 @@ CALENDAR = calendar_asset()
 
 
 @cache
-def assets_of(feed: Feed) -> Sequence[dg.AssetsDefinition]:
-    """Calendar, raw, every calculation, and the published file."""
-    derived = [calculation_asset(feed, step) for step in steps_of(feed).values()]
+def assets_of(feed: Feed, is_described: bool = True) -> Sequence[dg.AssetsDefinition]:
+    """Calendar, raw, every calculation, and the published file; for a run alone without what only the UI shows."""
+    derived = [calculation_asset(feed, step, is_described) for step in steps_of(feed).values()]
     return (CALENDAR, raw_asset(feed), *derived, published_asset(feed))

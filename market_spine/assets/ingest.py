@@ -25,6 +25,7 @@ from market_spine.sources import lines, parse
 from market_spine.sources.delivery import Delivery, Empty, WeekSource
 from market_spine.sources.landing import Landed
 from market_spine.store.commit import Batch, Run, commit
+from market_spine.store.engine import clear
 from market_spine.store.manifest import Question
 
 if TYPE_CHECKING:
@@ -65,11 +66,12 @@ def ingest(spine: Spine, feed: Feed, keys: Sequence[WeekKey], run: Run, options:
     wanted = _to_fetch(spine, raw, keys, options, report)
     done = len(keys) - len(wanted)
     spine.progress(raw.table_name, done, len(keys))
-    for chunk in _chunks(_parcels(spine, feed, raw, wanted, run, report)):
-        with spine.engine() as engine:
+    with spine.engine() as engine:
+        for chunk in _chunks(_parcels(spine, feed, raw, wanted, run, report)):
             _ingest_chunk(spine, engine, feed, raw, chunk, run, options, report)
-        done += len(chunk)
-        spine.progress(raw.table_name, done, len(keys))
+            clear(engine)
+            done += len(chunk)
+            spine.progress(raw.table_name, done, len(keys))
     return report
 
 
@@ -99,7 +101,7 @@ def _parcels(
         try:
             _refuse_repetition(seen, landed)
             # From landing, not from the source: a file may change between the two readings.
-            parcel = parcel_of(feed, spine.landing.read(landed), landed)
+            parcel = parcel_of(feed, spine.landing.read(landed, is_sound=True), landed)
         except ContentError as error:
             _record_unreadable(spine, raw, Arrival(landed, 0), error, run, report)
             continue
@@ -233,6 +235,8 @@ def parse_chunk(engine: DuckDBPyConnection, feed: Feed, chunk: list[Parcel]) -> 
     first = chunk[0]
     sql = parse.parse_sql(first.shape, first.header, first.delivery.parts[0].media_type, feed)
     engine.execute(f"CREATE TABLE parsed AS {sql}")
+    engine.execute("DROP VIEW lines")
+    engine.unregister("arrow_lines")
     columns = ", ".join(column.name for column in feed.raw.columns)
     engine.execute(f"CREATE VIEW raw AS SELECT {columns} FROM parsed WHERE reason_code IS NULL")
     return counted

@@ -6,8 +6,10 @@ week and tier, tables by week, and the published file. They run in this process,
 
 from __future__ import annotations
 
+import gc
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -92,27 +94,39 @@ def run(
     ``log_level`` is what Dagster writes to the terminal from; its event log has everything at any level.
     """
     outcome = Outcome(uuid.uuid4().hex)
-    assets = assets_of(feed)
+    assets = assets_of(feed, is_described=False)
     spine.store.ensure()
-    edges = [row for one in dict.fromkeys((*load_feeds(), feed)) for row in dependency_rows(one, assets_of(one))]
+    feeds = dict.fromkeys((*load_feeds(), feed))
+    edges = [row for one in feeds for row in dependency_rows(one, assets_of(one, is_described=False))]
     shown = None if dependencies.replace_all(spine.store.control, edges) else last_batch(spine.store)
-    for launch in plan:
-        if launch.assets == (dg.AssetKey([feed.name, "published"]),) and _is_published(spine, shown):
-            continue
-        spread = {START: launch.first, END: launch.last} if launch.first and launch.last else {}
-        result = dg.materialize(
-            assets,
-            selection=list(launch.assets),
-            instance=instance,
-            resources={"spine": spine},
-            run_config=_run_config(feed, launch, options or Options())
-            | {"loggers": {"console": {"config": {"log_level": log_level}}}},
-            tags={CORRELATION_TAG: outcome.correlation_id, **spread, **(tags or {})},
-            raise_on_error=False,
-        )
-        outcome.run_ids.append(result.run_id)
-        _note(outcome, result)
+    with _only_new_garbage():
+        for launch in plan:
+            if launch.assets == (dg.AssetKey([feed.name, "published"]),) and _is_published(spine, shown):
+                continue
+            spread = {START: launch.first, END: launch.last} if launch.first and launch.last else {}
+            result = dg.materialize(
+                assets,
+                selection=list(launch.assets),
+                instance=instance,
+                resources={"spine": spine},
+                run_config=_run_config(feed, launch, options or Options())
+                | {"loggers": {"console": {"config": {"log_level": log_level}}}},
+                tags={CORRELATION_TAG: outcome.correlation_id, **spread, **(tags or {})},
+                raise_on_error=False,
+            )
+            outcome.run_ids.append(result.run_id)
+            _note(outcome, result)
     return outcome
+
+
+@contextmanager
+def _only_new_garbage() -> Iterator[None]:
+    """Full collections pass over what the imports left: half a million objects, 0.8 s of a backfill of 26 weeks."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _is_published(spine: Spine, shown: int | None) -> bool:

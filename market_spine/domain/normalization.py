@@ -116,7 +116,7 @@ _SUMS = """CAST(sum(total_shares) AS DECIMAL(20,6)) AS total_shares,
 
 def _venue_volume_sql(feed: Feed) -> str:
     return f"""
-WITH kept AS (
+WITH kept AS NOT MATERIALIZED (
     SELECT * FROM raw WHERE NOT ({_removing(feed)})
 ),
 grouped AS (
@@ -140,7 +140,7 @@ def _rejects_sql(feed: Feed) -> str:
         "concat_ws('|', symbol, coalesce(issue_name, ''), coalesce(venue_name, ''), mpid, total_shares, total_trades)"
     )
     return f"""
-WITH kept AS (
+WITH kept AS NOT MATERIALIZED (
     SELECT * FROM raw WHERE NOT ({_removing(feed)})
 ),
 with_copies AS (

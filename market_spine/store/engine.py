@@ -45,6 +45,12 @@ def connect(threads: int | None = None, memory_limit: str = MEMORY_LIMIT) -> Ite
         connection.close()
 
 
+def clear(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop all tables and views: a new engine costs 20 ms and gives its memory back to the system only to ask again."""
+    for kind, name in connection.execute("SELECT table_type, table_name FROM information_schema.tables").fetchall():
+        connection.execute(f"DROP {'VIEW' if kind == 'VIEW' else 'TABLE'} IF EXISTS {identifier(name)}")
+
+
 def literal(text: str) -> str:
     """``text`` as a SQL string literal, for places where DuckDB takes no parameter (file lists, COPY)."""
     return "'" + text.replace("'", "''") + "'"
