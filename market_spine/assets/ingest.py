@@ -6,7 +6,9 @@ What belongs here: the order of those steps and the checks of a delivery as a wh
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,7 @@ CHUNK_BYTES = 128 << 20
 # A capturable delivery has at most 5 % rejects, 7k of a real week. A blocked one may have millions: beyond this many
 # they are counted in the finding and stay in landing, so that a 200 MB file of garbage does not fill the memory.
 MAX_REJECTS = 100_000
+LANDERS = 2  # deliveries that are landed at once
 MAX_TEXT = 1_000  # characters of a reject's line that are recorded; the longest real line has about 200
 
 
@@ -92,12 +95,10 @@ def _parcels(
     spine: Spine, feed: Feed, raw: RawTable, keys: Sequence[WeekKey], run: Run, report: RawReport
 ) -> Iterator[Parcel]:
     seen: dict[str, WeekKey] = {}
-    for key in keys:
-        answer = spine.source.fetch(feed, key, spine.clock())
-        if isinstance(answer, Empty):
-            _record_nothing(spine, raw, answer, run, report)
+    for landed in _land(spine, feed, keys):
+        if isinstance(landed, Empty):
+            _record_nothing(spine, raw, landed, run, report)
             continue
-        landed = spine.landing.store(answer, feed.domain)
         try:
             _refuse_repetition(seen, landed)
             # From landing, not from the source: a file may change between the two readings.
@@ -106,6 +107,35 @@ def _parcels(
             _record_unreadable(spine, raw, Arrival(landed, 0), error, run, report)
             continue
         yield parcel
+
+
+def _land(spine: Spine, feed: Feed, keys: Sequence[WeekKey]) -> Iterator[Landed | Empty]:
+    """Fetched one after the other, in order; landed two at a time, since hashing and compressing keep one core busy.
+
+    Where the source fails, what it gave before is landed and handed on first.
+    """
+    waiting: deque[Future[Landed | Empty]] = deque()
+    landing = spine.landing
+
+    def store(answer: Delivery | Empty) -> Landed | Empty:
+        return answer if isinstance(answer, Empty) else landing.store(answer, feed.domain)
+
+    with ThreadPoolExecutor(LANDERS) as pool:
+        try:
+            for key in keys:
+                waiting.append(pool.submit(store, spine.source.fetch(feed, key, spine.clock())))
+                if len(waiting) == LANDERS:
+                    yield _landed(waiting)
+        except SourceError:
+            while waiting:
+                yield _landed(waiting)
+            raise
+        while waiting:
+            yield _landed(waiting)
+
+
+def _landed(waiting: deque[Future[Landed | Empty]]) -> Landed | Empty:
+    return waiting.popleft().result()
 
 
 def _refuse_repetition(seen: dict[str, WeekKey], landed: Landed) -> None:

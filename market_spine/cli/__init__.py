@@ -6,9 +6,14 @@ Heavy modules are imported inside functions, so that ``spine --help`` stays well
 
 from __future__ import annotations
 
+import gc
+
 
 def main() -> None:
     """The entry point of ``spine``."""
     from market_spine.cli.app import app
 
+    # A command lives for seconds, and a million objects of imported libraries outlive it: to look through them for
+    # garbage at Python's own pace takes 0.3 s of the imports and 0.8 s of a backfill of 26 weeks.
+    gc.set_threshold(100_000)
     app()

@@ -12,10 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
-from sqlglot.lineage import lineage
-
 from market_spine.domain.contracts import Calculation
 from market_spine.domain.errors import CalculationError
 
@@ -50,6 +46,10 @@ def _sources(
     calculation: Calculation, column: str, schema: dict[str, object], inputs: frozenset[str]
 ) -> tuple[tuple[str, str], ...]:
     """The leaves of the lineage tree of one output column."""
+    from sqlglot import exp  # 0.14 s, for nothing in a run that a command starts
+    from sqlglot.errors import SqlglotError
+    from sqlglot.lineage import lineage
+
     try:
         root = lineage(column, calculation.sql, schema=schema, dialect=DIALECT, validate_qualify_columns=True)
     except SqlglotError as error:

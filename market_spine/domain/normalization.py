@@ -140,28 +140,28 @@ def _rejects_sql(feed: Feed) -> str:
         "concat_ws('|', symbol, coalesce(issue_name, ''), coalesce(venue_name, ''), mpid, total_shares, total_trades)"
     )
     return f"""
-WITH kept AS NOT MATERIALIZED (
+WITH judged AS MATERIALIZED (
+    SELECT *, {_rule_case(feed)} AS reason_code, {_removing(feed)} AS is_removed FROM raw WHERE reason_code IS NOT NULL
+),
+kept AS NOT MATERIALIZED (
     SELECT * FROM raw WHERE NOT ({_removing(feed)})
 ),
 with_copies AS (
     SELECT week_ending, tier
-    FROM (SELECT week_ending, tier, count(*) AS rows_kept FROM kept GROUP BY ALL)
-    JOIN (SELECT week_ending, tier, sum(row_count) AS rows_used FROM venue_volume GROUP BY ALL)
+    FROM (SELECT week_ending, tier, count(*) AS total FROM raw GROUP BY ALL)
+    JOIN (SELECT week_ending, tier, sum(row_count) AS used FROM venue_volume GROUP BY ALL) USING (week_ending, tier)
+    LEFT JOIN (SELECT week_ending, tier, count(*) AS removed FROM judged WHERE is_removed GROUP BY ALL)
         USING (week_ending, tier)
-    WHERE rows_kept <> rows_used
+    WHERE total <> used + coalesce(removed, 0)
 ),
 repeated AS (
     SELECT week_ending, tier, symbol, mpid FROM kept SEMI JOIN with_copies USING (week_ending, tier)
     GROUP BY ALL HAVING count(*) > 1
 ),
 {_COPIES},
-judged AS (
-    SELECT *, {_rule_case(feed)} AS reason_code FROM raw
-),
 found AS (
     SELECT week_ending, tier, part_no, line_no, reason_code, {text} AS raw_text FROM judged
-    WHERE reason_code IS NOT NULL
-      AND (part_no, line_no, week_ending, tier) NOT IN
+    WHERE (part_no, line_no, week_ending, tier) NOT IN
           (SELECT (part_no, line_no, week_ending, tier) FROM copies WHERE copy_no > 1)
     UNION ALL
     SELECT week_ending, tier, part_no, line_no, 'EXACT_DUPLICATE', {text} FROM copies WHERE copy_no > 1
