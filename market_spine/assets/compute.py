@@ -7,6 +7,7 @@ events (`calculations`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from market_spine.domain.errors import CalculationError
 from market_spine.domain.keys import WeekKey
 from market_spine.store.commit import Batch, NewCapture, Run, commit
 from market_spine.store.engine import clear
-from market_spine.store.files import EMPTY_CONTENT, canonical_row, contents, relative_path, write_files
+from market_spine.store.files import EMPTY_CONTENT, Content, canonical_row, contents, relative_path, write_files
 from market_spine.store.manifest import Capture
 from market_spine.store.plan import Input, Plan, Target, plan
 from market_spine.store.relations import create_view, create_view_with_provenance
@@ -79,8 +80,8 @@ def compute(spine: Spine, step: Step, keys: Sequence[WeekKey], run: Run, force: 
         return report
     with spine.engine() as engine:
         for chunk in _chunks(todo):
-            _compute_chunk(spine, engine, step, chunk, run, report)
             clear(engine)
+            _compute_chunk(spine, engine, step, chunk, run, report)
             done += len(chunk)
             spine.progress(step.table_name, done, len(keys))
     return report
@@ -108,14 +109,16 @@ def _compute_chunk(
     show_inputs(spine, engine, step, chunk)
     engine.execute(f"CREATE TABLE {name} AS {step.calculation.sql}")
     check_columns(engine, step)
-    rejects = _rejects(engine, step, chunk)
-    findings = judge(engine, step.table, step.calculation.invariants, keys)
-    blocked = blocked_keys(findings)
+    with ThreadPoolExecutor(1) as aside:  # hashing fills the cores that pandera and the files' ends leave idle
+        hashing = aside.submit(_contents, engine, step.table)
+        rejects = _rejects(engine, step, chunk)
+        findings = judge(engine, step.table, step.calculation.invariants, keys)
+        blocked = blocked_keys(findings)
+        good = [target for target in chunk if target.key not in blocked]
+        new = _write(spine, engine, step, good, hashing)
     report.block(blocked)
     report.findings += findings
     report.rejected += len(rejects)
-    good = [target for target in chunk if target.key not in blocked]
-    new = _write(spine, engine, step, good)
     ids = {capture.key: capture.capture_id for capture in new}
     quality = [finding.quality_row(step.domain, step.table_name, ids.get(finding.key)) for finding in findings]
     committed = commit(
@@ -179,9 +182,19 @@ def _rejects(engine: DuckDBPyConnection, step: Step, chunk: list[Target]) -> lis
     ]
 
 
-def _write(spine: Spine, engine: DuckDBPyConnection, step: Step, targets: list[Target]) -> list[NewCapture]:
+def _contents(engine: DuckDBPyConnection, table: Table) -> dict[WeekKey, Content]:
+    with engine.cursor() as cursor:
+        return contents(cursor, table.name, canonical_row(table), table.by_tier)
+
+
+def _write(
+    spine: Spine,
+    engine: DuckDBPyConnection,
+    step: Step,
+    targets: list[Target],
+    hashing: Future[dict[WeekKey, Content]],
+) -> list[NewCapture]:
     calculation, table = step.calculation, step.table
-    found = contents(engine, table.name, canonical_row(table), table.by_tier)
     places = {
         target.key: (
             relative_path(step.table_name, target.key, target.captured_at),
@@ -190,6 +203,7 @@ def _write(spine: Spine, engine: DuckDBPyConnection, step: Step, targets: list[T
         for target in targets
     }
     written = write_files(engine, table.name, table, spine.store.home.captures, places)
+    found = hashing.result()
     return [
         NewCapture(
             capture_id=places[target.key][1],

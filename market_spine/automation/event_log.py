@@ -48,6 +48,7 @@ class KeptConnectionsEventLog(SqliteEventLogStorage):
                 pool_size=1,
                 connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
             )
+            sa.event.listen(engines[shard], "connect", _relax)
         return engines[shard]
 
     @contextmanager
@@ -94,3 +95,8 @@ class KeptConnectionsEventLog(SqliteEventLogStorage):
             engine.dispose()
         self.__dict__.pop("_engines", None)
         super().dispose()
+
+
+def _relax(connection: Any, _record: Any) -> None:
+    """The log may lose its last moments to a power failure, never its consistency; captures have their own record."""
+    connection.execute("PRAGMA synchronous = NORMAL")

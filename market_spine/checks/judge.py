@@ -20,8 +20,7 @@ def judge(
     engine: DuckDBPyConnection, table: Table, invariants: Sequence[Invariant], keys: Collection[WeekKey]
 ) -> list[Finding]:
     """Every check of ``table`` for every partition in ``keys``; the rows are in the engine under the table's name."""
-    rows = engine.sql(f"SELECT * FROM {table.name}").to_arrow_table()
-    findings = check_schema(table, rows, keys)
+    findings = check_schema(table, engine, table.name, keys)
     for invariant in (unique_grain(table), *invariants):
         findings += _check(engine, table, invariant, keys)
     return findings

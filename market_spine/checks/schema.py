@@ -1,4 +1,7 @@
-"""pandera schemas made from a table's column list, run on Arrow-backed pandas frames (no copy, no Decimal objects)."""
+"""pandera schemas made from a table's column list, run on Arrow-backed pandas frames (no copy, no Decimal objects).
+
+Every check is of one value (null, bounds, membership), so that a column keeps it if its extremes do.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from market_spine.checks.findings import SAMPLES, Finding
 from market_spine.domain.contracts import Category, Column, Severity, Table
 from market_spine.domain.keys import WeekKey
+from market_spine.domain.sqltext import identifier, literal
 from market_spine.domain.tiers import ALL_TIERS
 
 if TYPE_CHECKING:
     import pandas as pd
     import pandera.pandas as pa
-    import pyarrow
+    from duckdb import DuckDBPyConnection
 
 CHECK = "schema"
 
@@ -40,17 +44,9 @@ def schema_of(table: Table) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(columns, strict=True, ordered=True, name=table.name)
 
 
-def check_schema(table: Table, rows: pyarrow.Table, keys: Collection[WeekKey]) -> list[Finding]:
-    """One finding per partition in ``keys``: do its rows keep the declared columns, nulls and bounds?"""
-    import pandas as pd
-    import pandera.errors
-
-    frame = rows.to_pandas(types_mapper=pd.ArrowDtype)
-    failures: dict[WeekKey, _Violations] = {}
-    try:
-        schema_of(table).validate(frame, lazy=True)
-    except pandera.errors.SchemaErrors as error:
-        failures = _by_partition(table, frame, error.failure_cases, keys)
+def check_schema(table: Table, engine: DuckDBPyConnection, relation: str, keys: Collection[WeekKey]) -> list[Finding]:
+    """One finding per partition in ``keys``: do its rows in ``relation`` keep declared columns, nulls and bounds?"""
+    failures = {} if _extremes_hold(table, engine, relation) else _violations(table, engine, relation, keys)
     none = _Violations()
     return [
         Finding(
@@ -65,6 +61,67 @@ def check_schema(table: Table, rows: pyarrow.Table, keys: Collection[WeekKey]) -
         )
         for key in keys
     ]
+
+
+def _extremes_hold(table: Table, engine: DuckDBPyConnection, relation: str) -> bool:
+    """Whether three rows keep the schema that break it if any row does: per column its least and its greatest value, a
+    NULL if there is one, a value outside the allowed ones if there is one.
+
+    To hand over all rows of 26 weeks, 40 million, took 1.5 s; they are looked at where the extremes fail.
+    """
+    declared = {column.name: column for column in table.columns}
+    names = [row[0] for row in engine.execute(f"DESCRIBE FROM {relation}").fetchall()]
+    witnesses = {name: _witnesses(name, declared.get(name)) for name in names}
+    measured = ", ".join(f"{sql} AS {_nth(name, n)}" for name in names for n, sql in enumerate(witnesses[name]))
+    rows = (", ".join(f"{_nth(name, n)} AS {identifier(name)}" for name in names) for n in range(3))
+    frame = _frame(
+        engine,
+        f"WITH measured AS MATERIALIZED (SELECT {measured} FROM {relation}) "
+        + " UNION ALL ".join(f"SELECT {row} FROM measured" for row in rows),
+    )
+    return _errors(table, frame) is None
+
+
+def _witnesses(name: str, column: Column | None) -> tuple[str, str, str]:
+    own = identifier(name)
+    null = f"CASE WHEN count({own}) < count(*) THEN NULL ELSE any_value({own}) END"
+    if column and column.isin:
+        allowed = ", ".join(literal(value) for value in column.isin)
+        outside = f"coalesce(any_value({own}) FILTER ({own} NOT IN ({allowed})), any_value({own}))"
+        return (outside, outside, null)
+    bounded = column is not None and bool(_checks(column))
+    return (f"min({own})", f"max({own})", null) if bounded else (f"any_value({own})", f"any_value({own})", null)
+
+
+def _nth(name: str, n: int) -> str:
+    return identifier(f"{name} {n}")
+
+
+def _frame(engine: DuckDBPyConnection, sql: str) -> pd.DataFrame:
+    import pandas as pd
+
+    frame: pd.DataFrame = engine.sql(sql).to_arrow_table().to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
+
+
+def _errors(table: Table, frame: pd.DataFrame) -> pd.DataFrame | None:
+    """pandera's failure cases, or None."""
+    import pandera.errors
+
+    try:
+        schema_of(table).validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        cases: pd.DataFrame = error.failure_cases
+        return cases
+    return None
+
+
+def _violations(
+    table: Table, engine: DuckDBPyConnection, relation: str, keys: Collection[WeekKey]
+) -> dict[WeekKey, _Violations]:
+    frame = _frame(engine, f"FROM {relation}")
+    cases = _errors(table, frame)
+    return {} if cases is None else _by_partition(table, frame, cases, keys)
 
 
 @dataclass

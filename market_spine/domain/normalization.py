@@ -23,6 +23,7 @@ from market_spine.domain.contracts import (
     Severity,
     Table,
 )
+from market_spine.domain.sqltext import literal
 
 EXACT_DUPLICATE = RowRule("EXACT_DUPLICATE", "", "an exact copy of an earlier row", Severity.WARN, Category.CONSISTENCY)
 
@@ -71,12 +72,8 @@ def normalization(feed: Feed) -> Normalization:
     return Normalization(calculation, _rejects_sql(feed))
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _rule_case(feed: Feed) -> str:
-    arms = " ".join(f"WHEN {rule.predicate} THEN {_literal(rule.code)}" for rule in feed.rules)
+    arms = " ".join(f"WHEN {rule.predicate} THEN {literal(rule.code)}" for rule in feed.rules)
     return f"CASE WHEN false THEN NULL {arms} END"  # the first arm is for a feed without rules
 
 
@@ -84,7 +81,7 @@ def _rule_holds(rule: RowRule) -> Invariant:
     """What a row rule sets aside as a finding of the rule's own severity: CRITICAL keeps the partition out."""
     sql = f"""
         SELECT week_ending, tier, count(*) AS observed, 0 AS expected
-        FROM rejects WHERE reason_code = {_literal(rule.code)} GROUP BY ALL"""
+        FROM rejects WHERE reason_code = {literal(rule.code)} GROUP BY ALL"""
     return Invariant(
         rule.code.lower(), f"No row is set aside for: {rule.description}.", sql, rule.severity, rule.category
     )
@@ -134,8 +131,8 @@ SELECT week_ending, tier, symbol, mpid, {_SUMS} FROM copies WHERE copy_no = 1 GR
 
 def _rejects_sql(feed: Feed) -> str:
     meaning = {rule.code: rule for rule in (*feed.rules, EXACT_DUPLICATE)}
-    details = " ".join(f"WHEN {_literal(code)} THEN {_literal(rule.description)}" for code, rule in meaning.items())
-    scopes = " ".join(f"WHEN {_literal(code)} THEN {_literal(rule.scope)}" for code, rule in meaning.items())
+    details = " ".join(f"WHEN {literal(code)} THEN {literal(rule.description)}" for code, rule in meaning.items())
+    scopes = " ".join(f"WHEN {literal(code)} THEN {literal(rule.scope)}" for code, rule in meaning.items())
     text = (
         "concat_ws('|', symbol, coalesce(issue_name, ''), coalesce(venue_name, ''), mpid, total_shares, total_trades)"
     )

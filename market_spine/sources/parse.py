@@ -15,6 +15,7 @@ from market_spine.domain.contracts import Feed, Shape
 from market_spine.domain.errors import ContentError, WeekError
 from market_spine.domain.publication import week_published_on
 from market_spine.domain.sessions import FIRST_DAY, LAST_DAY
+from market_spine.domain.sqltext import literal
 from market_spine.domain.tiers import SPELLINGS, Tier
 from market_spine.sources.lines import BAD_CHARACTER, COMMAS, DELIMITERS, JSON, MAX_LINE
 
@@ -114,11 +115,6 @@ def _known(shape: Shape, header: Sequence[str]) -> int:
     return sum(name in shape.roles for name in header)
 
 
-def _quoted(text: str) -> str:
-    """``text`` as a SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _text(role: str) -> str:
     """The SQL column that holds a role's text."""
     return role if role.endswith("_text") else f"{role}_text"
@@ -128,7 +124,7 @@ def _pieces(media_type: str) -> str:
     """SQL for the relation to split: the lines, for comma separated ones with their fields still in quotes."""
     if media_type != COMMAS:
         return "lines"
-    pieces = f"regexp_extract_all(',' || raw, {_quoted(_CSV_FIELD)}, 1)"
+    pieces = f"regexp_extract_all(',' || raw, {literal(_CSV_FIELD)}, 1)"
     return f"(SELECT *, CASE WHEN contains(raw, '\"') THEN {pieces} END AS pieces FROM lines)"
 
 
@@ -140,7 +136,7 @@ def _split(names: Sequence[str], media_type: str) -> str:
     FINRA's files needs it, so only lines with a blank beside a delimiter are trimmed.
     """
     if media_type == JSON:
-        paths = ", ".join(_quoted(f'$."{name}"') for name in names)
+        paths = ", ".join(literal(f'$."{name}"') for name in names)
         return f"CASE WHEN json_valid(raw) THEN {_trimmed(f'json_extract_string(raw, [{paths}])')} ELSE [] END"
     plain = f"string_split(raw, '{DELIMITERS[media_type]}')"
     plain = f"CASE WHEN {_has_blanks(DELIMITERS[media_type])} THEN {_trimmed(plain)} ELSE {plain} END"
@@ -182,9 +178,9 @@ def _value(column: str, texts: Mapping[str, str]) -> str:
 def _tier() -> str:
     """SQL for the tier that ``tier_text`` spells: FINRA's own spellings first, since they are nearly all."""
     own = {spelling: tier for tier in Tier for spelling in (tier.file_text, tier.api_code, tier.value)}
-    known = " ".join(f"WHEN {_quoted(text)} THEN '{tier.value}'" for text, tier in own.items())
+    known = " ".join(f"WHEN {literal(text)} THEN '{tier.value}'" for text, tier in own.items())
     folded = "replace(replace(upper(tier_text), ' ', '_'), '-', '_')"
-    others = " ".join(f"WHEN {_quoted(text)} THEN '{tier.value}'" for text, tier in SPELLINGS.items())
+    others = " ".join(f"WHEN {literal(text)} THEN '{tier.value}'" for text, tier in SPELLINGS.items())
     return f"CASE tier_text {known} ELSE CASE {folded} {others} END END"
 
 
@@ -209,7 +205,7 @@ def _reason(shape: Shape, field_count: int, texts: Mapping[str, str], max_line: 
     if "week_start" in texts:
         tests.append(("WRONG_WEEK", "week_start_text <> CAST(week_ending - 4 AS VARCHAR)"))
     for role, pattern in (("total_shares", _SHARES), ("total_trades", _TRADES)):
-        tests.append(("NOT_A_NUMBER", f"NOT regexp_full_match({role}_text, {_quoted(pattern)})"))
+        tests.append(("NOT_A_NUMBER", f"NOT regexp_full_match({role}_text, {literal(pattern)})"))
     if "source_last_update_date" in texts:
         text = "source_last_update_date_text"
         by_role = {role: name for name, role in shape.roles.items()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from market_spine.domain.contracts import Table
-from market_spine.store.engine import identifier, literal
+from market_spine.domain.sqltext import identifier, literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -11,6 +11,8 @@ from typing import Any
 
 import duckdb
 
+from market_spine.domain.sqltext import identifier
+
 MEMORY_LIMIT = "2GB"  # a chunk of 2M rows needs about 1 GB; the rest of the process stays below 4 GiB in all
 
 
@@ -49,13 +51,3 @@ def clear(connection: duckdb.DuckDBPyConnection) -> None:
     """Drop all tables and views: a new engine costs 20 ms and gives its memory back to the system only to ask again."""
     for kind, name in connection.execute("SELECT table_type, table_name FROM information_schema.tables").fetchall():
         connection.execute(f"DROP {'VIEW' if kind == 'VIEW' else 'TABLE'} IF EXISTS {identifier(name)}")
-
-
-def literal(text: str) -> str:
-    """``text`` as a SQL string literal, for places where DuckDB takes no parameter (file lists, COPY)."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """``name`` as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'

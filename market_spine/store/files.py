@@ -24,7 +24,7 @@ from market_spine.domain.captures import STAMP
 from market_spine.domain.contracts import Column, Table
 from market_spine.domain.errors import StoreError
 from market_spine.domain.keys import WeekKey
-from market_spine.store.engine import identifier, literal
+from market_spine.domain.sqltext import identifier, literal
 
 if TYPE_CHECKING:
     from datetime import datetime

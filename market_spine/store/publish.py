@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from market_spine.domain.captures import View
 from market_spine.domain.contracts import Table
-from market_spine.store.engine import identifier, literal
+from market_spine.domain.sqltext import identifier, literal
 from market_spine.store.files import fsync_folder
 from market_spine.store.manifest import Capture, Question, captures
 from market_spine.store.relations import create_relation, scan_with_provenance

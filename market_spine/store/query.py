@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from market_spine.domain.errors import QueryError
-from market_spine.store.engine import literal
+from market_spine.domain.sqltext import literal
 from market_spine.store.store import Store
 
 if TYPE_CHECKING:

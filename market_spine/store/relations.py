@@ -13,7 +13,7 @@ import duckdb
 
 from market_spine.domain.contracts import Table
 from market_spine.domain.errors import StoreError
-from market_spine.store.engine import identifier, literal
+from market_spine.domain.sqltext import identifier, literal
 from market_spine.store.files import path_columns
 from market_spine.store.manifest import Capture
 

@@ -12,9 +12,9 @@ import pytest
 
 from market_spine.domain.contracts import Column, Table
 from market_spine.domain.errors import StoreError
+from market_spine.domain.sqltext import identifier, literal
 from market_spine.store import engine
 from market_spine.store.commit import commit
-from market_spine.store.engine import identifier, literal
 from market_spine.store.files import write_files
 from market_spine.store.manifest import Capture, Question
 from market_spine.store.relations import PROVENANCE, create_view, create_view_with_provenance
