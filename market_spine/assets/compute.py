@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from market_spine.assets.spine import Spine
 from market_spine.checks.findings import Finding, blocked_keys
@@ -22,6 +22,7 @@ from market_spine.store.engine import clear
 from market_spine.store.files import EMPTY_CONTENT, Content, canonical_row, contents, relative_path, write_files
 from market_spine.store.manifest import Capture
 from market_spine.store.plan import Input, Plan, Target, plan
+from market_spine.store.rejects import FOUND, reject_rows
 from market_spine.store.relations import create_view, create_view_with_provenance
 
 if TYPE_CHECKING:
@@ -155,31 +156,14 @@ def check_columns(engine: DuckDBPyConnection, step: Step) -> None:
         )
 
 
-def _rejects(engine: DuckDBPyConnection, step: Step, chunk: list[Target]) -> list[dict[str, object]]:
+def _rejects(engine: DuckDBPyConnection, step: Step, chunk: list[Target]) -> list[dict[str, Any]]:
     if not step.rejects_sql:
         return []
     engine.execute(f"CREATE TABLE rejects AS {step.rejects_sql}")
     # A blocked partition gets no capture; its rejects still name the one that it would have been.
     ids = {target.key: target.capture_id(step.domain, step.calculation) for target in chunk}
-    columns = "week_ending, tier, part_no, line_no, reason_code, detail, raw_text, scope"
-    found = engine.execute(f"SELECT {columns} FROM rejects ORDER BY ALL").fetchall()
-    return [
-        {
-            "source_id": ids[WeekKey.from_string(f"{tier}:{week}")],
-            "table_name": step.table_name,
-            "week_ending": week,
-            "tier": tier,
-            "part_no": part_no,
-            "line_no": line_no,
-            "domain": step.domain,
-            "stage": step.table.stage.value,
-            "reason_code": code,
-            "detail": detail,
-            "raw_text": text,
-            "scope": scope,
-        }
-        for week, tier, part_no, line_no, code, detail, text, scope in found
-    ]
+    found = engine.execute(f"SELECT {', '.join(FOUND)} FROM rejects ORDER BY ALL").fetchall()
+    return reject_rows(found, ids, step.domain, step.table_name, step.table.stage)
 
 
 def _contents(engine: DuckDBPyConnection, table: Table) -> dict[WeekKey, Content]:

@@ -30,6 +30,7 @@ from market_spine.sources.landing import Landed
 from market_spine.store.commit import Batch, Run, commit
 from market_spine.store.engine import clear
 from market_spine.store.manifest import Question
+from market_spine.store.rejects import reject_rows
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -307,28 +308,12 @@ def _rejects(engine: DuckDBPyConnection, raw: RawTable, chunk: list[Parcel]) -> 
     landing = {parcel.delivery.key: parcel.landed.landing_id for parcel in chunk}
     found = engine.execute(
         f"""
-        SELECT week_ending, tier, part_no, line_no, reason_code,
-               coalesce(detail, ''), left(coalesce(raw, ''), {MAX_TEXT})
+        SELECT week_ending, tier, part_no, line_no, reason_code, coalesce(detail, '') AS detail,
+               left(coalesce(raw, ''), {MAX_TEXT}) AS raw_text, 'ROW' AS scope
         FROM parsed WHERE reason_code IS NOT NULL
         QUALIFY row_number() OVER (PARTITION BY week_ending, tier ORDER BY part_no, line_no) <= ?
         ORDER BY week_ending, tier, part_no, line_no
     """,
         [MAX_REJECTS],
     ).fetchall()
-    return [
-        {
-            "source_id": landing[WeekKey.from_string(f"{tier}:{week}")],
-            "table_name": raw.table_name,
-            "week_ending": week,
-            "tier": tier,
-            "part_no": part_no,
-            "line_no": line_no,
-            "domain": raw.domain,
-            "stage": raw.table.stage.value,
-            "reason_code": code,
-            "detail": detail,
-            "raw_text": text,
-            "scope": "ROW",
-        }
-        for week, tier, part_no, line_no, code, detail, text in found
-    ]
+    return reject_rows(found, landing, raw.domain, raw.table_name, raw.table.stage)

@@ -9,20 +9,12 @@ from market_spine.assets.ingest import ingest
 from market_spine.assets.partition_checks import log_per_partition
 from market_spine.assets.partitions import WEEK_TIERS, week_keys
 from market_spine.assets.spine import Spine
-from market_spine.checks.gates import DELIVERED
+from market_spine.checks.gates import DELIVERY_CHECKS
+from market_spine.checks.schema import CHECK as SCHEMA
 from market_spine.domain.captures import RevisionPolicy
 from market_spine.domain.contracts import Feed
 
-CHECKS = {
-    DELIVERED: "The source had a delivery for the partition; before the week is due its absence is expected.",
-    "schema": "Rows keep the declared columns, nulls and bounds.",
-    "readable": "The delivery is text with a header of this feed.",
-    "accounts_for_every_line": "Lines read = rows + rejects.",
-    "minimum_records": "Gate: enough rows for a week of the tier.",
-    "error_rate": "Gate: at most 5 % of the lines are rejects.",
-    "known_columns": "The header has no columns beyond the known ones.",
-    "publication_date": "The smallest lastUpdateDate is the week's publication date.",
-}
+CHECKS = DELIVERY_CHECKS | {SCHEMA: "Rows keep the declared columns, nulls and bounds."}
 
 
 class IngestConfig(dg.Config):

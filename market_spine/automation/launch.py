@@ -20,17 +20,12 @@ from market_spine.assets.partitions import ranges
 from market_spine.assets.spine import CORRELATION_TAG, Spine
 from market_spine.assets.tables import steps_of
 from market_spine.domain.contracts import Feed
-from market_spine.domain.errors import SpineError
 from market_spine.domain.keys import WeekKey
 from market_spine.feeds import load_feeds
 from market_spine.store import dependencies
 from market_spine.store.exchange import last_batch
 
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-
-
-class RunFailed(SpineError):
-    """A Dagster run that ended in failure; the cause is the first failed step's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,16 +17,16 @@ from market_spine.domain.tiers import Tier
 
 DELIVERED = "delivered"
 READABLE = "readable"
-# Every check that `judge_delivery` reports, in its order.
-DELIVERY_CHECKS = (
-    DELIVERED,
-    READABLE,
-    "accounts_for_every_line",
-    "minimum_records",
-    "error_rate",
-    "known_columns",
-    "publication_date",
-)
+# Every check that `judge_delivery` reports, in its order, and what it asks.
+DELIVERY_CHECKS = {
+    DELIVERED: "The source had a delivery for the partition; before the week is due its absence is expected.",
+    READABLE: "The delivery is text with a header of this feed.",
+    "accounts_for_every_line": "Lines read = rows + rejects.",
+    "minimum_records": "Gate: enough rows for a week of the tier.",
+    "error_rate": "Gate: at most 5 % of the lines are rejects.",
+    "known_columns": "The header has no columns beyond the known ones.",
+    "publication_date": "The smallest lastUpdateDate is the week's publication date.",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,6 @@ class Request:
     tables: tuple[str, ...]
     keys: tuple[WeekKey, ...]
     rolls_latest_only: bool = False
-    origin: str = ""
     params: Params = field(default_factory=Params)
 
 

@@ -301,8 +301,3 @@ FAULTS: dict[str, FaultFunction] = {
     "truncated-file": truncated_file,
     "late-tier": late_tier,
 }
-
-
-def describe_faults() -> dict[str, str]:
-    """Every fault's name and what it does, in one line each, as the command line's help shows them."""
-    return {name: (function.__doc__ or "").partition("\n")[0] for name, function in FAULTS.items()}

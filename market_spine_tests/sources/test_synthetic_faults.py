@@ -17,7 +17,7 @@ from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import OTC
 from market_spine.sources.delivery import Delivery, Empty, EmptyKind
 from market_spine.sources.synthetic import SyntheticSource
-from market_spine.sources.synthetic_faults import FAULTS, HEADER, Fault, describe_faults
+from market_spine.sources.synthetic_faults import FAULTS, HEADER, Fault
 from market_spine_tests.sources.synthetic_rows import KEY, SMALL, WEEK, Row, faulty, made, plain, rows
 
 # --- every fault in the bytes -----------------------------------------------------------------------------------------
@@ -234,11 +234,8 @@ def test_faults_larger_than_the_week_are_refused(fault: str) -> None:
     assert f"{name}:OTC:2025-11-14:" in caught.value.remedy
 
 
-def test_every_fault_is_described_and_changes_something() -> None:
-    """Prevents a fault in the table that does nothing, or that the help cannot explain."""
-    described = describe_faults()
-    assert list(described) == list(FAULTS)
-    assert all(len(text) > 20 and text.endswith(".") for text in described.values())
+def test_every_fault_changes_something() -> None:
+    """Prevents a fault in the table that does nothing."""
     due = publication_instant(WEEK, Tier.OTC)
     for name in FAULTS:
         source = SyntheticSource(scale=0.02, faults=(Fault(name, Tier.OTC, WEEK, 2),))
