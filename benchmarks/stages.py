@@ -31,7 +31,7 @@ STAGES: dict[str, tuple[tuple[str, str], ...]] = {
     "parse": (("market_spine.assets.ingest", "parse_chunk"),),
     "calculation SQL and checks": (("market_spine.assets.compute", "_compute_chunk"),),
     "rejects": (("market_spine.assets.compute", "_rejects"), ("market_spine.assets.ingest", "_rejects")),
-    "invariants": (("market_spine.checks.judge", "_check"),),
+    "invariants": (("market_spine.checks.judge", "_violated"), ("market_spine.checks.judge", "_is_unique")),
     "pandera": (("market_spine.checks.judge", "check_schema"), ("market_spine.assets.ingest", "check_schema")),
     "content hash": (("market_spine.assets.compute", "contents"), ("market_spine.assets.capture", "contents")),
     "write Parquet": (("market_spine.assets.compute", "write_files"), ("market_spine.assets.capture", "write_files")),

@@ -41,7 +41,6 @@ CHUNK_BYTES = 128 << 20
 # they are counted in the finding and stay in landing, so that a 200 MB file of garbage does not fill the memory.
 MAX_REJECTS = 100_000
 LANDERS = 2  # deliveries that are landed at once
-AHEAD = 16  # deliveries that are fetched before the first of them is parsed; of FINRA's API each takes up to 9 MB
 MAX_TEXT = 1_000  # characters of a reject's line that are recorded; the longest real line has about 200
 
 
@@ -113,7 +112,7 @@ def _parcels(
 
 
 def _land(spine: Spine, feed: Feed, keys: Sequence[WeekKey]) -> Iterator[Landed | Empty]:
-    """Fetched one after the other, in order; landed two at a time, and meanwhile what came before is parsed.
+    """Fetched one after the other, in order; landed two at a time: a core each for hashing and compressing.
 
     Where the source fails, what it gave before is landed and handed on first.
     """
@@ -127,7 +126,7 @@ def _land(spine: Spine, feed: Feed, keys: Sequence[WeekKey]) -> Iterator[Landed 
         try:
             for key in keys:
                 waiting.append(pool.submit(store, spine.source.fetch(feed, key, spine.clock())))
-                if len(waiting) == AHEAD:
+                if len(waiting) == LANDERS:
                     yield _landed(waiting)
         except SourceError:
             while waiting:
