@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
     """A backfill with timers; prints one JSON object."""
     home, folder, count = Path(arguments[0]), Path(arguments[1]), int(arguments[2])
     started = time.perf_counter()
-    from market_spine.cli import main as spine
+    from market_spine.cli.app import app as spine
 
     timers = Timers()
     for stage, owner, name in _places():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -33,6 +34,20 @@ def test_the_program_itself(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", MAIN, *words], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: there is no table 'nothing'\n  next: ")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [("", 0), (" >&-", 0), (" 2>&-", 0), (" >/dev/full", 1), (" | true", 0)]
+)
+def test_the_process_ends_at_once_and_loses_nothing(tmp_path: Path, redirection: str, code: int) -> None:
+    """Prevents output that was buffered, or what waits for the end of the process, from going with it unsaid."""
+    mark = tmp_path / "mark"
+    begin = f"import atexit, pathlib; atexit.register(pathlib.Path({str(mark)!r}).touch); print('first'); "
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(begin + MAIN)} --version{redirection}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, mark.exists()) == (code, True)
+    if not redirection:
+        assert done.stdout == f"first\nmarket-spine {__version__}\n"
 
 
 def test_the_unforeseen_is_one_line_and_a_way_to_the_details(tmp_path: Path) -> None:
