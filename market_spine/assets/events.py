@@ -13,7 +13,10 @@ from market_spine.domain.contracts import Severity, Table
 from market_spine.domain.keys import WeekKey
 
 CAPTURED = "captured"
-SHOWN = 30  # rows of a table in metadata: what fits a screen; `spine captures list` has them all
+SHOWN = 30  # partitions named in a description: what fits a screen
+CAPTURES = (
+    8  # captures in metadata, which Dagster copies to the event of every partition; `spine captures list` has all
+)
 
 
 def check_specs(key: dg.AssetKey, table: Table, checks: Sequence[tuple[str, str]]) -> list[dg.AssetCheckSpec]:
@@ -69,9 +72,9 @@ def _table(report: Report) -> str:
     head = "| rows | revision | capture |\n| ---: | ---: | --- |\n"
     rows = "".join(
         f"| {one.row_count:,} | {one.revision} | `{one.capture_id}` |\n"
-        for one in sorted(report.written, key=lambda one: (one.week_ending, one.tier))[-SHOWN:]
+        for one in sorted(report.written, key=lambda one: (one.week_ending, one.tier))[-CAPTURES:]
     )
-    more = len(report.written) - SHOWN
+    more = len(report.written) - CAPTURES
     return head + rows + (f"\n{more} more: `spine captures list`" if more > 0 else "")
 
 

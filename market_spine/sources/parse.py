@@ -87,6 +87,7 @@ def parse_sql(shape: Shape, header: Sequence[str], media_type: str, feed: Feed, 
     names = [name for name in header if media_type != JSON or name in shape.roles]
     texts = _texts(shape, names)
     fields = "".join(f",\n    {expression} AS {_text(role)}" for role, expression in texts.items())
+    meant = f"SELECT *, {_tier()} AS tier_meant FROM fields" if "tier_text" in texts else "FROM fields"
     columns = ",\n  ".join(f"CAST({_value(c.name, texts)} AS {c.type}) AS {c.name}" for c in feed.raw.columns)
     return f"""
 WITH split AS (
@@ -98,7 +99,7 @@ fields AS (
 ),
 judged AS (
   SELECT *, {_reason(shape, len(names), texts, max_line)} AS reason_code
-  FROM fields
+  FROM ({meant})
 )
 SELECT {columns},
   reason_code,
@@ -198,7 +199,7 @@ def _reason(shape: Shape, field_count: int, texts: Mapping[str, str], max_line: 
         ("FIELD_COUNT", f"field_count <> {field_count}"),
     ]
     if "tier_text" in texts:
-        tests += [("UNKNOWN_TIER", f"({_tier()}) IS NULL"), ("WRONG_TIER", f"({_tier()}) <> tier")]
+        tests += [("UNKNOWN_TIER", "tier_meant IS NULL"), ("WRONG_TIER", "tier_meant <> tier")]
     if "week_label" in texts:
         label = "week_label_text <> CAST(week_ending AS VARCHAR)"
         tests.append(("WRONG_WEEK", f"NOT week_is_explicit AND {label}"))
