@@ -90,7 +90,7 @@ def header(part: Part) -> tuple[str, ...]:
 def is_empty(part: Part) -> bool:
     """Whether the part has no bytes at all, a byte order mark and white space apart."""
     with open_part(part) as stream:
-        return not _head(stream).removeprefix(codecs.BOM_UTF8).strip()
+        return not _head(stream, part).removeprefix(codecs.BOM_UTF8).strip()
 
 
 def is_header_only(part: Part) -> bool:
@@ -125,10 +125,19 @@ def _text_batches(part_no: int, part: Part, max_line: int) -> Iterator[pa.Record
         yield batch
 
 
-def _head(stream: BinaryIO) -> bytes:
+def _read(stream: BinaryIO, part: Part, size: int = -1) -> bytes:
+    try:
+        return stream.read(size)
+    except zstandard.ZstdError as error:
+        raise SourceError(
+            f"{part.name} cannot be decompressed: {error}", "see which landed object was altered: spine verify"
+        ) from error
+
+
+def _head(stream: BinaryIO, part: Part) -> bytes:
     """The first `HEAD` bytes; a decompressing stream may answer with fewer than asked, so it is asked again."""
     head = b""
-    while len(head) < HEAD and (chunk := stream.read(HEAD - len(head))):
+    while len(head) < HEAD and (chunk := _read(stream, part, HEAD - len(head))):
         head += chunk
     return head
 
@@ -136,7 +145,7 @@ def _head(stream: BinaryIO) -> bytes:
 def _checked_head(part: Part) -> bytes:
     """The first bytes, after making sure that they are text: not UTF-16, not HTML, not binary."""
     with open_part(part) as stream:
-        head = _head(stream)
+        head = _head(stream, part)
     for mark, encoding in _WIDE_BOMS.items():
         if head.startswith(mark):
             raise ContentError(
@@ -169,7 +178,7 @@ def _data_blocks(part: Part, max_line: int) -> Iterator[bytes]:
     keep = 4 * (max_line + 1)  # bytes that surely hold max_line + 1 characters
     carry, in_header = b"", True
     with open_part(part) as stream:
-        while chunk := stream.read(BLOCK):
+        while chunk := _read(stream, part, BLOCK):
             block = carry + chunk
             if in_header:
                 _, newline, block = block.partition(b"\n")
@@ -233,7 +242,7 @@ def _json_rows(part: Part) -> list[dict[str, Any]]:
     """The array's objects. Numbers stay text: as floats, 14 integer digits and 6 decimals would lose the last ones."""
     _checked_head(part)
     with open_part(part) as stream:
-        text = stream.read().decode("utf-8-sig", "replace")
+        text = _read(stream, part).decode("utf-8-sig", "replace")
     remedy = "fetch the page again; the API answers application/json with an array of objects"
     try:
         rows = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)

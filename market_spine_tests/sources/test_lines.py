@@ -236,6 +236,19 @@ def test_a_compressed_object_reads_as_its_content(tmp_path: Path) -> None:
     assert lines.header(Part("part", path)) == ("h", "i")
 
 
+@pytest.mark.parametrize("media_type", [lines.PIPES, lines.JSON])
+def test_an_altered_object_is_named_while_it_is_read(tmp_path: Path, media_type: str) -> None:
+    """Prevents zstd's own error from reaching a user, or the lines before the damage from being taken for all."""
+    path = tmp_path / "object.zst"
+    whole = b"a|b\n" + b"".join(b"%d|%d\n" % (n, n * n) for n in range(200_000))
+    stored = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(whole))
+    stored[-1] ^= 1  # the checksum: all lines come out, and are not what was landed
+    path.write_bytes(stored)
+    with pytest.raises(SourceError, match=r"week\.psv cannot be decompressed") as caught:
+        list(lines.batches(0, Part("week.psv", path, media_type)))
+    assert "spine verify" in caught.value.remedy
+
+
 MEMORY_PROBE = """
 import resource, sys
 from pathlib import Path
