@@ -1,5 +1,5 @@
 # Market Spine. `make help` lists the targets from the comments beside them; CONTRIBUTING.md has the plain commands.
-# Variables: PYTHON (3.11 or newer), JOBS (test processes), PYTEST_ARGS, MARKET_SPINE_HOME (the store).
+# Variables: PYTHON (3.11 or newer), JOBS (test processes), PYTEST_ARGS, PORT (of dev), MARKET_SPINE_HOME (the store).
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -10,7 +10,10 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 DOC_TESTS := market_spine_tests/test_house.py $(wildcard market_spine_tests/test_docs.py)
 UV_VERSION := 0.13.8  # resolves for every platform at once, which pip-tools cannot
-export MARKET_SPINE_HOME ?= $(CURDIR)/.market_spine
+PORT ?= 3000
+MARKET_SPINE_HOME ?= $(CURDIR)/.market_spine
+# Dagster takes no relative folder.
+override export MARKET_SPINE_HOME := $(abspath $(MARKET_SPINE_HOME))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check lint types imports docs dev lock bench test-duckdb-1 clean
@@ -49,9 +52,9 @@ imports: $(STAMP) ## Import contracts: imports only run downward
 docs: $(STAMP) ## House rules and documentation
 	$(PYTEST) -q $(DOC_TESTS)
 
-dev: $(STAMP) ## Dagster's web interface and daemon on http://127.0.0.1:3000
+dev: $(STAMP) ## Dagster's web interface and daemon on http://127.0.0.1:3000 (PORT=3000)
 	$(BIN)/spine init
-	DAGSTER_HOME=$(MARKET_SPINE_HOME)/dagster $(BIN)/dagster dev --host 127.0.0.1 --port 3000
+	DAGSTER_HOME=$(MARKET_SPINE_HOME)/dagster $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 lock: ## Resolve pyproject.toml anew into requirements.lock
 	$(PYTHON) -m venv build/uv

@@ -41,7 +41,9 @@ class Store:
             raise StoreError(f"the home {home.root} has a ? in its path", ANOTHER)
         if keys := [part for part in home.root.parts if "=" in part]:
             # Readers of Parquet take such folders for columns, and the first tier=... in a path for the tier.
-            raise StoreError(f"the home {home.root} has {keys[0]!r} in its path", ANOTHER)
+            raise StoreError(
+                f"the home {home.root} has {keys[0]!r} in its path, which readers of Parquet take for a column", ANOTHER
+            )
         return cls(home, Control(control_url or home.control_url), threads)
 
     def ensure(self) -> list[str]:

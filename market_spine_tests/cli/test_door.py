@@ -45,7 +45,8 @@ def test_the_process_ends_at_once_and_loses_nothing(tmp_path: Path, redirection:
     begin = f"import atexit, pathlib; atexit.register(pathlib.Path({str(mark)!r}).touch); print('first'); "
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(begin + MAIN)} --version{redirection}"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert (done.returncode, mark.exists()) == (code, True)
+    # Who notices the full disk first depends on the stream's buffer: Typer (1), or the last flush (120).
+    assert (done.returncode in ((1, 120) if code else (0,)), mark.exists()) == (True, True)
     if not redirection:
         assert done.stdout == f"first\nmarket-spine {__version__}\n"
 

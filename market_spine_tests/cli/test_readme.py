@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,15 @@ from .conftest import Answer, call
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.startswith("spine ")]
+LINES = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
+COMMANDS = [line for line in LINES if line.startswith("spine ")]
+DAGSTER = [line for line in LINES if line.startswith("dagster ")]
 
 
 def test_the_readme_has_commands() -> None:
     """Prevents the test below from passing on nothing."""
     assert len(COMMANDS) >= 8
+    assert len(DAGSTER) == 4
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -29,6 +35,18 @@ def test_commands_run_as_printed(command: str, own_home: Path, finra_dir: Path) 
     real = command.replace("FOLDER/week.psv", str(finra_dir / "week_2025-12-13.psv")).replace("FOLDER", str(finra_dir))
     answer = call(*shlex.split(real)[1:])
     assert answer.code == 0, answer.err
+
+
+def test_dagsters_commands_run_as_printed_one_after_the_other(tmp_path: Path) -> None:
+    """Prevents a selection that mixes partitionings, which Dagster refuses."""
+    dagster = tmp_path / "dagster"
+    dagster.mkdir()
+    variables = os.environ | {"MARKET_SPINE_HOME": str(tmp_path), "DAGSTER_HOME": str(dagster)}
+    for command in DAGSTER:
+        words = [sys.executable, "-m", *shlex.split(command)]
+        done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
+    assert (tmp_path / "market_spine.duckdb").exists()
 
 
 def test_the_demo_prints_what_the_readme_shows(demo: tuple[Path, Answer]) -> None:
