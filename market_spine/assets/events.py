@@ -14,9 +14,8 @@ from market_spine.domain.keys import WeekKey
 
 CAPTURED = "captured"
 SHOWN = 30  # partitions named in a description: what fits a screen
-CAPTURES = (
-    8  # captures in metadata, which Dagster copies to the event of every partition; `spine captures list` has all
-)
+# Captures in metadata, which Dagster copies to every partition's event; `spine captures list` has them all.
+CAPTURES = 8
 
 
 def check_specs(key: dg.AssetKey, table: Table, checks: Sequence[tuple[str, str]]) -> list[dg.AssetCheckSpec]:
