@@ -6,7 +6,6 @@ would hide the difference. What belongs here: reading. What does not: making the
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import weeks
-from benchmarks.backfill import backfill_command, captures_of
+from benchmarks.backfill import backfill_command, captures_of, new_home
 from benchmarks.measure import Spread, child
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ TARGET = 1.5
 
 def make_store(work: Path, count: int, revisions: int = REVISIONS) -> Path:
     """A store of ``count`` weeks in which every partition was restated until it has three revisions."""
-    home, folder = work / f"home_revisions_{count}", work / f"revised_{count}"
-    shutil.rmtree(home, ignore_errors=True)
+    home, folder = new_home(work), work / f"revised_{count}"
     source = weeks.subset(work / "files", work / f"files_{count}", count)
     for revision in range(revisions):
         for path in source.glob("*.csv"):

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ def machine() -> dict[str, Any]:
 def profile(work: Path, count: int) -> dict[str, Any]:
     """The stages of one backfill (see `stages`)."""
     folder = weeks.subset(work / "files", work / f"files_{count}", count)
-    home = work / "home_stages"
+    home = backfill.new_home(work)
     sample = child([sys.executable, "-m", "benchmarks.stages", str(home), str(folder), str(count)])
     return {"weeks": count, **json.loads(sample.output.strip().splitlines()[-1])}
 
@@ -95,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not chosen.quick:
                 RESULTS.mkdir(parents=True, exist_ok=True)
                 (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        for spent in work.glob(f"{backfill.SPENT}*"):
+            shutil.rmtree(spent)
     if not chosen.quick:
         page.write(RESULTS, ROOT / "docs" / "benchmarks.md")
     return 0

@@ -23,7 +23,7 @@ from market_spine.store.files import EMPTY_CONTENT, Content, canonical_row, cont
 from market_spine.store.manifest import Capture
 from market_spine.store.plan import Input, Plan, Target, plan
 from market_spine.store.rejects import FOUND, reject_rows
-from market_spine.store.relations import create_view, create_view_with_provenance
+from market_spine.store.relations import create_dated_view, create_view
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -136,7 +136,7 @@ def show_inputs(spine: Spine, engine: DuckDBPyConnection, step: Step, chunk: lis
     for target in chunk:
         for capture in target.inputs:
             chosen[capture.table_name][capture.capture_id] = capture
-    show = create_view_with_provenance if step.rejects_sql else create_view
+    show = create_dated_view if step.rejects_sql else create_view
     for name, (entry, table) in step.inputs.items():
         show(engine, name, table, list(chosen[entry.sql_name].values()), spine.store.home.captures)
     engine.execute("CREATE TABLE wanted (week_ending DATE, tier VARCHAR)")

@@ -95,9 +95,13 @@ def is_empty(part: Part) -> bool:
 
 def is_header_only(part: Part) -> bool:
     """Whether there is a header and no line after it (for JSON: an array without elements)."""
+    if is_empty(part):
+        return False
     if part.media_type == JSON:
-        return not is_empty(part) and not _json_rows(part)
-    return not is_empty(part) and next(_data_blocks(part, MAX_LINE), None) is None
+        return not _json_rows(part)
+    with open_part(part) as stream:
+        _, _, more = _head(stream, part).partition(b"\n")
+    return not more and next(_data_blocks(part, MAX_LINE), None) is None
 
 
 def batches(part_no: int, part: Part, max_line: int = MAX_LINE) -> Iterator[pa.RecordBatch]:

@@ -54,6 +54,19 @@ def create_view(connection: DuckDBPyConnection, name: str, table: Table, chosen:
     create_relation(connection, f"VIEW {identifier(name)} AS {scan(chosen, table, root)}")
 
 
+def create_dated_view(
+    connection: DuckDBPyConnection, name: str, table: Table, chosen: Sequence[Capture], root: Path
+) -> None:
+    """As `create_view`, each row with its capture's ``captured_at``, which DuckDB looks up once per file.
+
+    Joining what all rows of a file share took half as long again as reading and summing them.
+    """
+    moments = ", ".join(f"{literal(str(root / one.file_path))}: '{one.captured_at}'" for one in chosen)
+    moment = f"CAST(MAP {{{moments}}}[filename] AS TIMESTAMPTZ) AS captured_at"
+    rows = f"SELECT * EXCLUDE (filename), {moment} FROM ({scan(chosen, table, root, more='filename')})"
+    create_relation(connection, f"VIEW {identifier(name)} AS {rows}")
+
+
 def create_view_with_provenance(
     connection: DuckDBPyConnection, name: str, table: Table, chosen: Sequence[Capture], root: Path
 ) -> None:

@@ -38,6 +38,14 @@ def moment_text(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime(MOMENT)
 
 
+def moment_of(text: str) -> datetime:
+    """What `moment_text` stored; ValueError for any other text. A backfill reads 15,000: strptime took 0.1 s."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is not UTC:
+        raise ValueError(f"{text} is not a moment in UTC")
+    return moment
+
+
 class Moment(TypeDecorator[datetime]):
     """An aware UTC datetime, stored as sortable text."""
 
@@ -48,7 +56,7 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else moment_text(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else datetime.strptime(value, MOMENT).replace(tzinfo=UTC)
+        return None if value is None else moment_of(value)
 
 
 def one_of(column: str, words: type[Any] | tuple[str, ...]) -> CheckConstraint:

@@ -17,7 +17,7 @@ from market_spine.store import engine
 from market_spine.store.commit import commit
 from market_spine.store.files import write_files
 from market_spine.store.manifest import Capture, Question
-from market_spine.store.relations import PROVENANCE, create_view, create_view_with_provenance
+from market_spine.store.relations import PROVENANCE, create_dated_view, create_view, create_view_with_provenance
 from market_spine.store.store import Store
 from market_spine_tests.store.builders import OTC, RAW, RUN, SALES, WEEK, at, batch, raw
 
@@ -90,6 +90,23 @@ def test_every_row_carries_its_own_provenance(sqlite_store: Store) -> None:
     assert [list(row) for row in rows] == [["A", *one], ["B", *two], ["C", *two]]
     assert (types["captured_at"], types["computed_at"]) == ("TIMESTAMP WITH TIME ZONE",) * 2
     assert one[1:3] == [at(0), RUN.now]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_dated_view_has_the_moment_of_each_row_and_nothing_else_added(sqlite_store: Store, count: int) -> None:
+    """Prevents the two ways to a capture's moment from giving different answers or types, empty views included."""
+    ids = (capture_rows(sqlite_store, 0, ["A"]), capture_rows(sqlite_store, 1, ["B", "C"]))[:count]
+    root = sqlite_store.home.captures
+    with engine.connect(2) as connection:
+        create_dated_view(connection, "dated", SALES, held(sqlite_store, *ids), root)
+        create_view_with_provenance(connection, "full", SALES, held(sqlite_store, *ids), root)
+        columns = [*(column.name for column in SALES.columns), "captured_at"]
+        types = dict(described(connection, "full"))
+        assert described(connection, "dated") == [(name, types[name]) for name in columns]
+        rows = connection.execute("FROM dated ORDER BY symbol").fetchall()
+        assert rows == connection.execute(f'SELECT {", ".join(columns)} FROM "full" ORDER BY symbol').fetchall()
+    assert [row[-1] for row in rows] == [at(0), at(1), at(1)][: len(rows)]
+    assert len(rows) == (0, 1, 3)[count]
 
 
 def test_versions_with_different_columns_are_read_together(sqlite_store: Store) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from market_spine.store.control import Control
-from market_spine.store.schema import METADATA, TABLES, Moment, moment_text
+from market_spine.store.schema import METADATA, TABLES, Moment, moment_of, moment_text
 from market_spine.store.store import Store
 from market_spine_tests.store.builders import RUN, T0, WEEK, delivery, quality, reject
 
@@ -222,6 +222,13 @@ def test_moments_of_other_zones_are_stored_in_utc_and_naive_ones_refused() -> No
     with pytest.raises(ValueError, match="no time zone"):
         moment_text(datetime(2025, 12, 15, 10))  # noqa: DTZ001  # the mistake under test
     assert Moment().process_bind_param(None, sa.create_engine("sqlite://").dialect) is None
+
+
+@pytest.mark.parametrize("text", ["2025-12-15T10:00:00.000000", "2025-12-15T10:00:00.000000-05:00", "2025-12-15", ""])
+def test_what_is_no_moment_in_utc_is_refused(text: str) -> None:
+    """Prevents a text that somebody else wrote into the database from being read as local time."""
+    with pytest.raises(ValueError, match=r"not a moment in UTC|Invalid isoformat"):
+        moment_of(text)
 
 
 def test_dates_come_back_as_dates(filled: Store) -> None:
