@@ -43,7 +43,7 @@ def text_of(feed: Feed) -> str:
             parts.append("\nHeld to:\n\n")
             parts += [f"* `{law.name}` ({law.severity}): {law.description}\n" for law in step.calculation.invariants]
     parts.append("\n### Views and macros\n\n")
-    parts += [f"* `{view.name}`\n" for view in views_of(feed)]
+    parts += [f"* `{view.name}`: {view.description}\n" for view in views_of(feed)]
     return "".join(parts)
 
 

@@ -64,7 +64,6 @@ class RawReport(Report):
     """A report that also says what became of each delivery."""
 
     results: list[IngestionResult] = field(default_factory=list)
-    notes: dict[WeekKey, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from market_spine.assets.spine import Spine
-from market_spine.checks.findings import Finding, blocked_keys
+from market_spine.checks.findings import Finding, blocked_keys, remedy
 from market_spine.checks.judge import judge
 from market_spine.domain.contracts import Calculation, Table
 from market_spine.domain.errors import CalculationError
@@ -49,12 +49,16 @@ class Step:
 
 @dataclass
 class Report:
-    """What a step did, per partition. ``missing`` and ``blocked`` say why there is no new capture."""
+    """What a step did, per partition.
+
+    ``missing`` and ``blocked`` say why there is no new capture, ``remedies`` what to do about it where that is known.
+    """
 
     written: list[Capture] = field(default_factory=list)
     unchanged: list[Capture] = field(default_factory=list)
     missing: dict[WeekKey, str] = field(default_factory=dict)
     blocked: dict[WeekKey, str] = field(default_factory=dict)
+    remedies: dict[WeekKey, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     rejected: int = 0
 
@@ -65,6 +69,7 @@ class Report:
     def block(self, blocked: Mapping[WeekKey, Sequence[Finding]]) -> None:
         for key, findings in blocked.items():
             self.blocked[key] = "; ".join(f"{one.check}: {one.actual}, expected {one.expected}" for one in findings)
+            self.remedies[key] = remedy(findings)
 
 
 def compute(spine: Spine, step: Step, keys: Sequence[WeekKey], run: Run, force: bool = False) -> Report:

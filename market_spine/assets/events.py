@@ -32,7 +32,8 @@ def check_specs(key: dg.AssetKey, table: Table, checks: Sequence[tuple[str, str]
 def tell(context: dg.AssetExecutionContext, report: Report) -> None:
     """Say in the run's log which partitions have no capture: a failed blocking check gives no reason there."""
     for key, why in list(report.without_capture.items())[:SHOWN]:
-        context.log.warning(f"{key} is not captured: {why}")
+        next_step = f"; next: {report.remedies[key]}" if key in report.remedies else ""
+        context.log.warning(f"{key} is not captured: {why}{next_step}")
 
 
 def result(
@@ -88,7 +89,10 @@ def _captured(keys: Sequence[WeekKey], report: Report) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR if nothing else dg.AssetCheckSeverity.WARN,
         description="; ".join(f"{key}: {why}" for key, why in list(lacking.items())[:SHOWN]) or None,
         # All of them: whoever asked is told of each (468 partitions are 50 kB).
-        metadata={"without_capture": {str(key): why for key, why in lacking.items()}},
+        metadata={
+            "without_capture": {str(key): why for key, why in lacking.items()},
+            "next": {str(key): step for key, step in report.remedies.items() if key in lacking},
+        },
     )
 
 

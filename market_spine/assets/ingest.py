@@ -167,7 +167,7 @@ def _record_nothing(spine: Spine, raw: RawTable, answer: Empty, run: Run, report
     commit(spine.store.control, spine.store.home, Batch(raw.table_name, run, quality=quality))
     report.findings.append(finding)
     report.missing[answer.key] = f"{answer.kind}: {answer.reason}"
-    report.notes[answer.key] = answer.remedy
+    report.remedies[answer.key] = answer.remedy
 
 
 def _record_unreadable(
@@ -176,7 +176,7 @@ def _record_unreadable(
     """The bytes have landed and the delivery is on record as blocked; no row of it could be read."""
     key = arrival.landed.key
     report.blocked[key] = error.cause
-    report.notes[key] = error.remedy
+    report.remedies[key] = error.remedy
     with spine.engine() as engine:
         columns = ", ".join(f"CAST(NULL AS {column.type}) AS {column.name}" for column in raw.table.columns)
         engine.execute(f"CREATE VIEW {raw.relation} AS SELECT {columns} WHERE false")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from market_spine.assets.tables import tables_of
 from market_spine.domain.contracts import Feed
 from market_spine.domain.keys import RECORD_HASH_SQL
+from market_spine.domain.sqltext import literal
 from market_spine.store.publish import Extra
 
 # Table names that the source documents print, by our short name. Their columns are ours.
@@ -33,27 +34,44 @@ LONG_NAMES = {
 
 def views_of(feed: Feed) -> Sequence[Extra]:
     """All views and macros of ``feed``."""
-    own = {name: sql.replace("{f}", feed.name) for name, sql in OWN.items()}
-    extras = [Extra(name.replace("{f}", feed.name), sql) for name, sql in own.items()]
+    tiers = ", ".join(literal(tier) for tier in feed.tiers)
+    extras = [
+        Extra(name.replace("{f}", feed.name), sql.replace("{f}", feed.name).replace("{tiers}", tiers), description)
+        for name, (description, sql) in OWN.items()
+    ]
     known = tables_of(feed)
     for short, patterns in LONG_NAMES.items():
         if (target := feed.sql_name(short)) in known:
             for name in (pattern.format(p=feed.long_prefix) for pattern in patterns):
-                extras.append(Extra(name, f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {target}"))
+                sql = f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {target}"
+                extras.append(Extra(name, sql, f"{target} under its long name, for queries that were written with it."))
     return extras
 
 
+# Name -> what it holds, and its SQL. A week or tier that is none would silently have no venues, so it is an error.
 OWN = {
-    "{f}_average_trade_size": """CREATE OR REPLACE VIEW {f}_average_trade_size AS
+    "{f}_average_trade_size": (
+        "Shares per trade, by symbol and venue.",
+        """CREATE OR REPLACE VIEW {f}_average_trade_size AS
         SELECT week_ending, tier, symbol, mpid, total_shares, total_trades,
                CAST(total_shares AS DOUBLE) / nullif(total_trades, 0) AS avg_trade_size, capture_id, captured_at
         FROM {f}_venue_volume""",
-    "{f}_top_venues": """CREATE OR REPLACE MACRO {f}_top_venues(week, tier_name, n := 10) AS TABLE
+    ),
+    "{f}_top_venues": (
+        "Macro (week, tier_name, n := 10): the n venues with the most shares of a tier in a week.",
+        """CREATE OR REPLACE MACRO {f}_top_venues(week, tier_name, n := 10) AS TABLE
         SELECT week_ending, tier, mpid, venue_rank, total_volume, total_trades, venue_share, symbol_count
         FROM {f}_venue_share
-        WHERE week_ending = CAST(week AS DATE) AND tier = tier_name AND venue_rank <= n
+        WHERE venue_rank <= n
+          AND week_ending = CASE isodow(CAST(week AS DATE)) WHEN 5 THEN CAST(week AS DATE)
+              ELSE error(week || ' is not a Friday; a week is named by the Friday that ends it') END
+          AND tier = CASE WHEN tier_name IN ({tiers}) THEN tier_name
+              ELSE error(tier_name || ' is not a tier; there are: ' || concat_ws(', ', {tiers})) END
         ORDER BY venue_rank""",
-    "{f}_venue_volume_percentiles": """CREATE OR REPLACE VIEW {f}_venue_volume_percentiles AS
+    ),
+    "{f}_venue_volume_percentiles": (
+        "How a symbol's shares spread over its venues: 10th to 90th percentile.",
+        """CREATE OR REPLACE VIEW {f}_venue_volume_percentiles AS
         SELECT week_ending, tier, symbol, count(*) AS venue_count,
                quantile_cont(CAST(total_shares AS DOUBLE), 0.10) AS p10_shares,
                quantile_cont(CAST(total_shares AS DOUBLE), 0.25) AS p25_shares,
@@ -61,13 +79,23 @@ OWN = {
                quantile_cont(CAST(total_shares AS DOUBLE), 0.75) AS p75_shares,
                quantile_cont(CAST(total_shares AS DOUBLE), 0.90) AS p90_shares
         FROM {f}_venue_volume WHERE symbol <> '' GROUP BY ALL""",
-    "{f}_liquidity_score_versions": """CREATE OR REPLACE VIEW {f}_liquidity_score_versions AS
+    ),
+    "{f}_liquidity_score_versions": (
+        "Both versions of the liquidity score side by side, and their difference.",
+        """CREATE OR REPLACE VIEW {f}_liquidity_score_versions AS
         SELECT week_ending, tier, symbol, a.liquidity_score AS v1, b.liquidity_score AS v2,
                b.liquidity_score - a.liquidity_score AS difference
         FROM {f}_liquidity_score a FULL JOIN {f}_liquidity_score_v2 b USING (week_ending, tier, symbol)""",
-    "{f}_symbol_rolling_6w_clean": """CREATE OR REPLACE VIEW {f}_symbol_rolling_6w_clean AS
+    ),
+    "{f}_symbol_rolling_6w_clean": (
+        "Six-week windows where all six weeks are there.",
+        """CREATE OR REPLACE VIEW {f}_symbol_rolling_6w_clean AS
         SELECT * FROM {f}_symbol_rolling_6w WHERE is_complete""",
-    "{f}_record_hash": f"""CREATE OR REPLACE VIEW {{f}}_record_hash AS
+    ),
+    "{f}_record_hash": (
+        "Venue volume with the hash of each row's natural key (week, tier, symbol, venue).",
+        f"""CREATE OR REPLACE VIEW {{f}}_record_hash AS
         SELECT *, {RECORD_HASH_SQL} AS record_hash
         FROM {{f}}_venue_volume""",
+    ),
 }

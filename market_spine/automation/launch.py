@@ -39,11 +39,12 @@ class Launch:
 
 @dataclass
 class Outcome:
-    """What the runs of one request did: run ids, and per table and partition why there is no capture."""
+    """What the runs of one request did: run ids; per table and partition, why there is no capture and what helps."""
 
     correlation_id: str
     run_ids: list[str] = field(default_factory=list)
     without_capture: dict[str, dict[str, str]] = field(default_factory=dict)
+    remedies: dict[str, dict[str, str]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -134,13 +135,12 @@ def _run_config(feed: Feed, launch: Launch, options: Options) -> dict[str, objec
 
 
 def _note(outcome: Outcome, result: dg.ExecuteInProcessResult) -> None:
-    lacking: dict[str, dict[str, str]] = {}
     for evaluation in result.get_asset_check_evaluations():
-        found = evaluation.metadata.get("without_capture")
-        if found is not None and not evaluation.passed:
-            lacking[evaluation.asset_key.to_user_string()] = dict(found.value)  # type: ignore[arg-type]
-    for asset, partitions in lacking.items():  # an asset may have several runs, one per range
-        outcome.without_capture.setdefault(asset, {}).update(partitions)
+        found = evaluation.metadata
+        if "without_capture" in found and not evaluation.passed:  # an asset may have several runs, one per range
+            asset = evaluation.asset_key.to_user_string()
+            outcome.without_capture.setdefault(asset, {}).update(found["without_capture"].value)  # type: ignore[arg-type]
+            outcome.remedies.setdefault(asset, {}).update(found["next"].value)  # type: ignore[arg-type]
     if result.success:
         return
     for event in result.filter_events(lambda one: one.is_step_failure):

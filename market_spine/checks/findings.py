@@ -10,6 +10,7 @@ from typing import Any
 from market_spine.domain.contracts import Category, Severity
 from market_spine.domain.keys import WeekKey
 
+MINIMUM_RECORDS = "minimum_records"
 SAMPLES = 20  # rows shown of what is wrong; the count is always the full one
 
 
@@ -51,6 +52,16 @@ class Finding:
             "expected": self.expected,
             "details_json": json.dumps(self.details, sort_keys=True, default=str),
         }
+
+
+def remedy(blocking: Iterable[Finding]) -> str:
+    """What to do about the findings that keep one partition out."""
+    found = {one.check: one.key for one in blocking}
+    if set(found) == {MINIMUM_RECORDS}:
+        return "if the delivery is whole, repeat with -p min_records=0"
+    key = next(iter(found.values()))
+    tier = f" --tier {key.tier}" if key.tier else ""
+    return f"spine rejects --week-ending {key.week_ending}{tier}  # the lines and rows that were set aside"
 
 
 def blocked_keys(findings: Iterable[Finding]) -> dict[WeekKey, list[Finding]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from market_spine.checks.findings import Finding
+from market_spine.checks.findings import MINIMUM_RECORDS, Finding
 from market_spine.domain.contracts import Category, Severity
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.publication import publication_date
@@ -22,7 +22,7 @@ DELIVERY_CHECKS = {
     DELIVERED: "The source had a delivery for the partition; before the week is due its absence is expected.",
     READABLE: "The delivery is text with a header of this feed.",
     "accounts_for_every_line": "Lines read = rows + rejects.",
-    "minimum_records": "Gate: enough rows for a week of the tier.",
+    MINIMUM_RECORDS: "Gate: enough rows for a week of the tier.",
     "error_rate": "Gate: at most 5 % of the lines are rejects.",
     "known_columns": "The header has no columns beyond the known ones.",
     "publication_date": "The smallest lastUpdateDate is the week's publication date.",
@@ -98,7 +98,7 @@ def _gates(tally: Tally, min_records: int, max_error_rate: float) -> list[Findin
     key = tally.key
     return [
         Finding(
-            "minimum_records",
+            MINIMUM_RECORDS,
             key,
             tally.rows >= min_records,
             Severity.ERROR,

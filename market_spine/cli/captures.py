@@ -246,11 +246,14 @@ def _history(engine: DuckDBPyConnection, name: str, week: date | None, tiers: li
 def _resolve(store: Store, engine: DuckDBPyConnection, text: str) -> Capture:
     """The capture that ``text`` means: its id, or the beginning of its short form."""
     from market_spine.cli.queries import capture_ids
+    from market_spine.cli.tables import known, nearest
     from market_spine.store.manifest import by_ids
 
     ids = capture_ids(engine, text)
-    if len(ids) != 1:
-        cause = f"{len(ids)} captures begin with {text!r}" if ids else f"there is no capture {text!r}"
-        raise QueryError(cause, SEE)
+    if len(ids) > 1:
+        raise QueryError(f"{len(ids)} captures begin with {text!r}", SEE)
+    if not ids:
+        tables = f"tables: {nearest(text.lower(), known())} with: spine catalog"
+        raise QueryError(f"there is neither a capture nor a table {text!r}", f"{SEE}; {tables}")
     with store.control.read() as connection:
         return by_ids(connection, ids)[ids[0]]

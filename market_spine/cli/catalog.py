@@ -128,12 +128,12 @@ def dedented(sql: str) -> str:
 def _view(named: Named, form: Format) -> None:
     from market_spine.assets.views import views_of
 
-    (sql,) = (extra.sql for extra in views_of(named.feed) if extra.name == named.sql_name)
+    (extra,) = (one for one in views_of(named.feed) if one.name == named.sql_name)
     if form is not Format.TABLE:
-        show(Listing(["name", "sql"], [[named.sql_name, dedented(sql)]]), form)
+        show(Listing(["name", "sql"], [[named.sql_name, dedented(extra.sql)]]), form)
         return
-    say(f"[bold]{named.sql_name}[/]  a view over the latest captures\n")
-    code(dedented(sql))
+    say(f"[bold]{named.sql_name}[/]  {escaped(extra.description)} A view over the latest captures.\n")
+    code(dedented(extra.sql))
 
 
 def _lineage(step: Step) -> dict[str, str]:

@@ -15,7 +15,7 @@ import typer
 
 from market_spine.cli.output import escaped, say
 from market_spine.cli.request import Params, Request
-from market_spine.cli.state import State
+from market_spine.cli.state import State, demo_home
 from market_spine.domain.errors import SpineError, StoreError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
@@ -83,16 +83,16 @@ def demo(
     state: State = ctx.obj
     settings = settings_of(state, f"synthetic:{SOURCE}")
     if state.home is None:
-        settings = settings.model_copy(update={"home": settings.home / "demo"})
+        settings = settings.model_copy(update={"home": demo_home(settings)})
     settings = settings.model_copy(update={"control_url": type(settings.control_url)("")})
     home = settings.home.absolute()
     told_before = keep and (home / MARK).exists() and (home / MARK).read_text(encoding="utf-8") == DONE
+    spine = build_spine(settings, source=SyntheticSource.from_spec(SOURCE))  # refuses what is no home
     if not told_before:
         _prepare(home)
     say(
         f"[bold]Market Spine[/], with {len(WEEKS)} synthetic weeks of {len(Tier)} tiers\n[dim]{escaped(str(home))}[/]\n"
     )
-    spine = build_spine(settings, source=SyntheticSource.from_spec(SOURCE))
     if not told_before:
         with open_instance(spine.store) as instance:
             for act in ACTS:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,9 +108,8 @@ def _late(engine: DuckDBPyConnection) -> None:
 
 
 def next_commands(home: Path, restated: dict[str, Any]) -> list[str]:
-    """Three commands that work on the demo's home."""
-    near = Path(os.path.relpath(home))
-    spine = f"spine --home {shlex.quote(str(home if near.parts[:1] == ('..',) else near))}"
+    """Three commands that work on the demo's home, as this program was called."""
+    spine = f"{_program()} --home {shlex.quote(_near(home))}"
     where = f"--week-ending {restated['week_ending']} --tier {restated['tier']}"
     known = f"{restated['known']:%Y-%m-%d}"
     return [
@@ -116,6 +117,19 @@ def next_commands(home: Path, restated: dict[str, Any]) -> list[str]:
         f"{spine} query symbol_summary {where} --symbol {restated['symbol']} --as-of {known}",
         f"{spine} sql \"FROM otc_top_venues('{restated['week_ending']}', 'NMS_TIER_1', n := 5)\"",
     ]
+
+
+def _near(path: Path) -> str:
+    """``path`` from here, unless it lies elsewhere."""
+    near = Path(os.path.relpath(path))
+    return str(path if near.parts[:1] == ("..",) else near)
+
+
+def _program() -> str:
+    """``spine`` where the shell finds this one by its name, else its path: `make demo` runs it out of .venv."""
+    here, found = Path(sys.argv[0]), shutil.which("spine")
+    is_found = found is not None and here.exists() and Path(found).samefile(here)
+    return "spine" if is_found or here.name != "spine" else shlex.quote(_near(here.absolute()))
 
 
 def _next(home: Path, restated: dict[str, Any]) -> None:

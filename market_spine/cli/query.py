@@ -45,7 +45,7 @@ def query(
     all_revisions: Annotated[bool, typer.Option("--all-revisions", help="Every capture ever made.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Show rows of a table: the latest captures, or an earlier version.
+    """Show rows of a table, the newest week first: the latest captures, or an earlier version.
 
     Example: spine query venue_share --week-ending 2025-11-14 --tier OTC
 
@@ -58,10 +58,11 @@ def query(
     store = open_store(settings_of(ctx.obj))
     most = limit or (SCREEN if form is Format.TABLE else None)
     columns, rows = _rows(store, find(table), question, symbol, most)
+    empty = "" if rows else _why_empty(store, find(table), question, symbol)
     hides_version = frozenset() if question.view is not View.LATEST else VERSION
     title = f"{find(table).sql_name}, {question.view}{f' {as_of}' if as_of else ''}"
     extra = PROVENANCE | hides_version
-    show(Listing(columns, rows[:most], title, extra=extra, empty=_why_empty(store, question)), form)
+    show(Listing(columns, rows[:most], title, extra=extra, empty=empty), form)
     if most and len(rows) > most:
         note(f"the first {most:,} rows; more with --limit")
 
@@ -92,13 +93,13 @@ def _rows(
     with store.engine() as engine:
         if named.table:
             store.show_all(engine, {named.sql_name: named.table}, question)
-            order = [*named.table.grain, "revision"]
         else:
             fill(store, engine)
-            order = []
         names = [row[0] for row in engine.execute(f"DESCRIBE {named.sql_name}").fetchall()]
         where, values = _bounds(named.sql_name, names, question, symbol)
-        by, only = ", ".join(order) or "ALL", f" LIMIT {limit + 1}" if limit else ""
+        order = [*named.table.grain, "revision"] if named.table else names
+        by = ", ".join(f"{name} DESC" if name == "week_ending" else name for name in order)
+        only = f" LIMIT {limit + 1}" if limit else ""
         cursor = engine.execute(f"SELECT * FROM {named.sql_name} WHERE {where} ORDER BY {by}{only}", values)
         return names, cursor.fetchall()
 
@@ -112,11 +113,23 @@ def _bounds(name: str, columns: Sequence[str], question: Question, symbol: str |
     return filters(symbol=symbol, week_ending=list(question.weeks or ()), tier=tiers)
 
 
-def _why_empty(store: Store, question: Question) -> str:
-    """Whether there is no capture, or no row in it."""
-    if store.select(question):
+def _why_empty(store: Store, named: Named, question: Question, symbol: str | None) -> str:
+    """Whether there is no capture, or no row in it; for a symbol, the ones of those captures that are like it."""
+    if named.table is None:
         return "no rows"
-    return "no captures answer this; see what there is with: spine captures list --all"
+    found = store.select(question)
+    if not found:
+        return "no captures answer this; see what there is with: spine captures list --all"
+    if not symbol:
+        return "no rows"
+    with store.engine() as engine:
+        store.show(engine, named.sql_name, named.table, found)
+        likest = "ORDER BY jaro_winkler_similarity(symbol, ?) DESC, symbol LIMIT 3"
+        near = engine.execute(
+            f"FROM (SELECT DISTINCT symbol FROM {named.sql_name}) {likest}", [symbol.upper()]
+        ).fetchall()
+    captures = "1 capture" if len(found) == 1 else f"{len(found)} captures"
+    return f"no rows of {symbol} in {captures}; the nearest symbols: {', '.join(row[0] for row in near) or 'none'}"
 
 
 def fill(store: Store, engine: DuckDBPyConnection) -> None:

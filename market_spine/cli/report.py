@@ -6,6 +6,7 @@ What belongs here: the words and tables of `run` and `backfill`. What does not: 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from market_spine.cli.output import Format, Listing, escaped, note, say, show
@@ -71,11 +72,19 @@ def outcome(found: Outcome, counted: Sequence[Tally], form: Format, raw: str) ->
     told: set[str] = set()
     for one in counted:
         fresh = {key: why for key, why in one.lacking.items() if one.table == raw or not _follows(key, why, told)}
-        for key, why in list(fresh.items())[:SHOWN]:
-            note(f"[red]without capture:[/] {one.table} {escaped(key)}: {escaped(why)}")
+        _lacking(one, dict(list(fresh.items())[:SHOWN]))
         if len(fresh) > SHOWN:
             note(f"[red]without capture:[/] {one.table}: {len(fresh) - SHOWN:,} more")
         told |= {key.rpartition(":")[2] for key in one.lacking}
+
+
+def _lacking(one: Tally, shown: Mapping[str, str]) -> None:
+    """Partitions with their reasons; a remedy that several in a row share stands once, after the last of them."""
+    for step, same in groupby(shown, lambda key: one.remedies.get(key, "")):
+        for key in same:
+            note(f"[red]without capture:[/] {one.table} {escaped(key)}: {escaped(shown[key])}")
+        if step:
+            note(f"  [bold]next:[/] {escaped(step)}")
 
 
 def _follows(key: str, why: str, told: set[str]) -> bool:

@@ -11,7 +11,7 @@ import typer
 
 from market_spine.cli.door import FAILED, NOT_SATISFIED
 from market_spine.cli.options import SourceOption, TierOption, WeekOption, tiers_of, week_of
-from market_spine.cli.output import Format, FormatOption, note
+from market_spine.cli.output import Format, FormatOption, escaped, note
 from market_spine.cli.request import Params, Request, feed_of, parse
 from market_spine.cli.state import State
 from market_spine.domain.captures import RevisionPolicy
@@ -107,10 +107,22 @@ def _carry_out(state: State, request: Request, source: str | None, dry_run: bool
     names_one = request.params.week_ending is not None and len(request.params.tiers) == 1
     is_explicit = settings.source.startswith("file:") and path.is_file() and names_one
     opened = source_of(settings, is_explicit)
+    if opened.kind == "api":
+        _tell_retries()
     with opened if isinstance(opened, AbstractContextManager) else nullcontext():  # the API's has connections
         spine = build_spine(settings, source=opened)
         asks = "raw" in request.tables and not is_explicit and (filtered or dry_run)
         _ask_and_start(state, spine, request, dry_run, form, filtered, asks)
+
+
+def _tell_retries() -> None:
+    """A retry is a line for people; the library's own is its log record, of fields."""
+    from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+
+    def tell(details: RetryDetails) -> None:
+        note(f"[dim]no answer: {escaped(str(details.caused_by))}; asking again in {details.wait_for:.0f} s[/]")
+
+    set_on_retry_hooks([tell])
 
 
 def _ask_and_start(
@@ -128,6 +140,8 @@ def _ask_and_start(
             asked.append(spine.source.inventory(request.feed, now))
         return asked[0]
 
+    if "raw" in request.tables and spine.source.kind == "file":
+        inventory()  # a path that is not there is told before anything is begun
     keys, origin = keys_of(request.feed, request.params, now, inventory, spine.source.kind == "file")
     if origin:
         note(f"[dim]{origin}[/]")

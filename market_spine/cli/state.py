@@ -6,6 +6,7 @@ What belongs here: opening things. What does not: what is done with them.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +63,11 @@ def feeds() -> tuple[Feed, ...]:
     return load_feeds()
 
 
+def demo_home(settings: Settings) -> Path:
+    """Where `spine demo` keeps its store unless it is told otherwise."""
+    return settings.home / "demo"
+
+
 def is_there(store: Store) -> bool:
     """Whether the store was ever begun; looking does not begin it."""
     url = store.home.control_url
@@ -74,10 +80,9 @@ def open_store(settings: Settings) -> Store:
 
     store = Store.at(settings.home, settings.control_url.get_secret_value(), settings.threads)
     if not is_there(store):
-        raise StoreError(
-            f"there is no store in {store.home.root}",
-            "spine init  # or: spine demo (offline, in a home of its own), or name another home with --home",
-        )
+        demo = demo_home(settings)
+        made = f"spine --home {shlex.quote(str(demo))} ... for the demo's" if is_there(Store.at(demo)) else "spine demo"
+        raise StoreError(f"there is no store in {store.home.root}", f"spine init  # or: {made}, or --home for another")
     store.ensure()
     return store
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,14 @@ def find(name: str) -> Named:
     names = known()
     wanted = name.strip().lower()
     if wanted not in names:
-        close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4)
-        near = f"nearest: {', '.join(close)}; all of them" if close else "see them"
-        raise QueryError(f"there is no table {name!r}", f"{near} with: spine catalog")
+        raise QueryError(f"there is no table {name!r}", f"{nearest(wanted, names)} with: spine catalog")
     return names[wanted]
+
+
+def nearest(wanted: str, names: Iterable[str]) -> str:
+    """The first half of a remedy: what may have been meant."""
+    close = difflib.get_close_matches(wanted, [*names], n=3, cutoff=0.4)
+    return f"nearest: {', '.join(close)}; all of them" if close else "see them"
 
 
 def captured(name: str) -> tuple[Named, Table]:

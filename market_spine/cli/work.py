@@ -42,6 +42,7 @@ def availability(inventory: Inventory, keys: Sequence[WeekKey], now: datetime) -
     from market_spine.domain.publication import is_due, publication_date
 
     known = set(inventory.keys)
+    nothing = "no file that is understood" if inventory.problems else "nothing"
     absent = {}
     for key in keys:
         is_unlisted = inventory.since is not None and key.week_ending < inventory.since
@@ -50,7 +51,7 @@ def availability(inventory: Inventory, keys: Sequence[WeekKey], now: datetime) -
         if is_due(key.week_ending, key.tier, now):
             if is_unlisted:  # whether the source has it, only asking tells
                 continue
-            absent[key] = "the source has nothing for it"
+            absent[key] = f"the source has {nothing} for it"
         else:
             absent[key] = f"not due: FINRA publishes it on {publication_date(key.week_ending, key.tier)}"
     return Availability(tuple(key for key in keys if key not in absent), absent, inventory.problems)
@@ -92,7 +93,10 @@ def partitions_of(request: Request, keys: Sequence[WeekKey]) -> dict[str, list[W
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of the partitions of one table. ``lacking`` says why there is no new capture, per partition."""
+    """What became of the partitions of one table.
+
+    ``lacking`` says why there is no new capture, per partition; ``remedies`` what helps, where that is known.
+    """
 
     table: str
     asked: int
@@ -100,6 +104,7 @@ class Tally:
     unchanged: int
     lacking: dict[str, str]
     rejects: int
+    remedies: dict[str, str] = field(default_factory=dict)
 
 
 class Watched:
@@ -148,14 +153,18 @@ def tallies(store: Store, request: Request, keys: Sequence[WeekKey], outcome: Ou
         held[capture.table_name][capture.key] = capture
     with store.control.read() as connection:
         rejects = count_by_table(connection, outcome.run_ids)
-    why = {name.replace("/", "_"): reasons for name, reasons in outcome.without_capture.items()}
+    why, helps = (
+        {name.replace("/", "_"): told for name, told in one.items()}
+        for one in (outcome.without_capture, outcome.remedies)
+    )
     found = []
     for name, asked in partitions.items():
         lacking = {str(key): "no capture" for key in asked if key not in held[name]}
         lacking |= {key: reason for key, reason in why.get(name, {}).items() if key in set(map(str, asked))}
         mine = [key for key in asked if str(key) not in lacking]
         new = [key for key in mine if held[name][key].correlation_id == outcome.correlation_id]
-        found.append(Tally(name, len(asked), len(new), len(mine) - len(new), lacking, rejects.get(name, 0)))
+        counts = (len(asked), len(new), len(mine) - len(new))
+        found.append(Tally(name, *counts, lacking, rejects.get(name, 0), helps.get(name, {})))
     return found
 
 

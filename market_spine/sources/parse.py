@@ -48,10 +48,11 @@ def detect_shape(feed: Feed, header: Sequence[str]) -> Shape:
     """
     twice = sorted(name for name, count in Counter(header).items() if count > 1)
     found = ", ".join(repr(name) for name in header)
-    remedy = f"check that this is a {feed.title} file; its format: {feed.source_url}"
+    nearest = min(feed.shapes, key=lambda shape: (len(_missing(shape, header)), -_known(shape, header)))
+    needed = "|".join(name for name in nearest.roles if name not in nearest.optional)
+    remedy = f"give it a header with {needed} (in any order, or with commas); {feed.title}: {feed.source_url}"
     if twice:
         raise ContentError(f"the header names {', '.join(map(repr, twice))} more than once: {found}", remedy)
-    nearest = min(feed.shapes, key=lambda shape: (len(_missing(shape, header)), -_known(shape, header)))
     if missing := _missing(nearest, header):
         raise ContentError(
             f"the header lacks {', '.join(map(repr, missing))} of the shape {nearest.name}; found: {found}", remedy

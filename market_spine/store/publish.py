@@ -35,10 +35,17 @@ AS_OF = """CAST(CAST(ts AS VARCHAR) || CASE length(CAST(ts AS VARCHAR)) WHEN 10 
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A view or table macro beyond the captured tables, as its CREATE statement."""
+    """A view or table macro beyond the captured tables: its CREATE statement, and what it holds, in a sentence."""
 
     name: str
     sql: str
+    description: str = ""
+
+    @property
+    def comment(self) -> str:
+        """The SQL that tells the description to whoever opens the file."""
+        kind = "MACRO TABLE" if " MACRO " in self.sql else "VIEW"
+        return f"COMMENT ON {kind} {identifier(self.name)} IS {literal(self.description)}"
 
 
 def copy_control_tables(connection: sa.Connection, engine: DuckDBPyConnection) -> None:
@@ -65,6 +72,7 @@ STAGE_COMPLETIONS = Extra(
     """CREATE OR REPLACE VIEW core_stage_completions AS
     SELECT domain, week_ending, tier, stage, count(*) AS tables_complete, max(computed_at) AS completed_at
     FROM core_manifest WHERE is_current = 1 AND tier <> 'ALL' GROUP BY ALL""",
+    "Stages that are complete, per domain, week and tier: how many tables, and since when.",
 )
 
 
@@ -83,6 +91,7 @@ def create_relations(
         every = scan_with_provenance(held, table, root, "core_manifest")
         latest = scan_with_provenance([one for one in held if one.is_current], table, root, "core_manifest")
         create_relation(engine, f"VIEW {identifier(name)} AS {latest}")
+        engine.execute(f"COMMENT ON VIEW {identifier(name)} IS {literal(table.description)}")
         of = f"FROM core_manifest WHERE table_name = {literal(name)} AND status = 'complete'"
         partition = "PARTITION BY week_ending, tier"
         newest = (
@@ -105,6 +114,7 @@ def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], 
     create_relations(engine, tables, chosen, store.home.captures)
     for extra in (STAGE_COMPLETIONS, *extras):
         engine.execute(extra.sql)
+        engine.execute(extra.comment)
 
 
 @contextmanager

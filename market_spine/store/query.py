@@ -65,6 +65,6 @@ def answer(connection: DuckDBPyConnection, sql: str) -> tuple[list[str], list[tu
 
 
 def _first_lines(error: Exception) -> str:
-    """DuckDB's message without the picture of the statement below it."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
+    """DuckDB's message without the picture of the statement below it; a macro's own error without its class."""
+    lines = [line.strip() for line in str(error).removeprefix("Invalid Input Error: ").strip().splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(("LINE ", "^")))

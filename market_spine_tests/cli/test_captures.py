@@ -72,7 +72,8 @@ def test_diff_by_ids_defaults_to_the_current_capture(spine: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
-        (("captures", "show", "zzzzzz"), "there is no capture 'zzzzzz'"),
+        (("captures", "show", "zzzzzz"), "there is neither a capture nor a table 'zzzzzz'"),
+        (("captures", "diff", "otc_symbol_hi"), "nearest: otc_symbol_hhi"),
         (("captures", "show", "otc_raw"), "which partition of otc_raw?"),
         (("captures", "show", "otc_raw", "-w", "2024-01-05", "-t", "OTC"), "has no capture"),
         (("captures", "diff", "otc_raw", "-w", "2025-11-07"), "which partition of otc_raw?"),

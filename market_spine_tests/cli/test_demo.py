@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from market_spine.cli.demo_story import next_commands
 from market_spine_tests.cli.conftest import Answer, Command, call
 
 
@@ -68,6 +70,34 @@ def test_the_three_commands_work(demo: tuple[Path, Answer]) -> None:
         answer = call(*words)
         assert answer.code == 0, answer.err
         assert len(answer.out.splitlines()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("called", "on_path", "expected"),
+    [("bin/spine", True, "spine"), ("bin/spine", False, "bin/spine"), ("bin/pytest", False, "spine")],
+)
+def test_the_advice_names_the_program_as_it_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: str, on_path: bool, expected: str
+) -> None:
+    """Prevents commands to copy that no shell finds: `make demo` runs the program out of .venv."""
+    program = tmp_path / called
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [called])
+    monkeypatch.setenv("PATH", str(program.parent) if on_path else "")
+    told = next_commands(
+        tmp_path / "demo", {"week_ending": "w", "tier": "t", "symbol": "s", "known": date(2025, 12, 15)}
+    )
+    assert [line.split()[:3] for line in told] == [[expected, "--home", "demo"]] * 3
+
+
+@pytest.mark.parametrize("name", ["tier=x", "a?b"])
+def test_a_folder_that_can_be_no_home_is_not_made(tmp_path: Path, name: str) -> None:
+    """Prevents an empty folder, and a mark in it, where the demo was refused."""
+    answer = call("--home", str(tmp_path / name), "demo")
+    assert (answer.code, list(tmp_path.iterdir())) == (2, [])
 
 
 def test_keep_tells_it_again_and_does_nothing(demo_home: Path, own_home: Path) -> None:

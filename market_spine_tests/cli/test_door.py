@@ -80,7 +80,9 @@ def test_nothing_that_was_asked_for_disappears() -> None:
     found = availability(Inventory(tuple(asked[:3]), (problem,)), asked, now)
     assert [*found.have, *found.absent] == asked
     assert found.have == tuple(asked[:3])
-    assert found.absent[WeekKey(date(2025, 4, 25), Tier.OTC)] == "the source has nothing for it"  # published 05-27
+    assert found.absent[WeekKey(date(2025, 4, 25), Tier.OTC)] == (  # published 05-27
+        "the source has no file that is understood for it"
+    )
     # 2025-05-02 + 31 days is Monday 06-02
     assert found.absent[WeekKey(date(2025, 5, 2), Tier.OTC)] == "not due: FINRA publishes it on 2025-06-02"
     assert found.problems == (problem,)
@@ -118,21 +120,25 @@ def test_a_consequence_is_not_told_twice(capsys: pytest.CaptureFixture[str]) -> 
     from market_spine.automation.launch import Outcome
     from market_spine.cli.output import Format
 
-    missing = {"OTC:2025-01-03": "no_rows: late"}
+    missing = {f"OTC:{day}": "no_rows: late" for day in ("2025-01-03", "2025-01-17", "2025-01-24")}
+    helps = {"OTC:2025-01-03": "come back", "OTC:2025-01-17": "come back"}
     follows = {"OTC:2025-01-03": "no current capture of otc_raw for 2025-01-03"}
     own = {"OTC:2025-01-10": "row_count: 3, expected 4"}
     counted = [
-        Tally("otc_raw", 2, 1, 0, missing, 0),
+        Tally("otc_raw", 2, 1, 0, missing, 0, helps),
         Tally("otc_venue_volume", 2, 0, 1, follows | own, 7),
     ]
     failure = "market_spine.domain.errors.SourceError: the folder is gone\n  next: look for it"
     report.outcome(Outcome("c", failures=[failure]), counted, Format.CSV, "otc_raw")
     out, err = capsys.readouterr()
-    assert out.splitlines()[1:] == ["otc_raw,2,1,0,1,0", "otc_venue_volume,2,0,1,2,7"]
+    assert out.splitlines()[1:] == ["otc_raw,2,1,0,3,0", "otc_venue_volume,2,0,1,2,7"]
     assert err.splitlines() == [
         "error: the folder is gone",
         "  next: look for it",
         "without capture: otc_raw OTC:2025-01-03: no_rows: late",
+        "without capture: otc_raw OTC:2025-01-17: no_rows: late",
+        "  next: come back",
+        "without capture: otc_raw OTC:2025-01-24: no_rows: late",
         "without capture: otc_venue_volume OTC:2025-01-10: row_count: 3, expected 4",
     ]
 

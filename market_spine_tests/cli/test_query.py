@@ -53,6 +53,35 @@ def test_a_view_is_read_as_a_table(spine: Command) -> None:
     assert first["avg_trade_size"] == pytest.approx(first["total_shares"] / first["total_trades"])
 
 
+@pytest.mark.parametrize("name", ["otc_tier_split", "otc_venue_share", "otc_average_trade_size"])
+def test_the_newest_week_comes_first(spine: Command, name: str) -> None:
+    """Prevents "latest" from beginning with the oldest week of the store."""
+    weeks = [row["week_ending"] for row in spine("query", name, "-f", "json").json()]
+    assert len(set(weeks)) == 6
+    assert weeks == sorted(weeks, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        ("'2025-11-06', 'OTC'", "2025-11-06 is not a Friday"),
+        ("DATE '2025-11-06', 'OTC'", "2025-11-06 is not a Friday"),
+        ("'2025-11-07', 'T1'", "T1 is not a tier; there are: NMS_TIER_1, NMS_TIER_2, OTC"),
+    ],
+)
+def test_a_macro_refuses_what_is_no_week_or_tier(spine: Command, arguments: str, cause: str) -> None:
+    """Prevents an empty answer to a question that was asked wrongly."""
+    answer = spine("sql", f"FROM otc_top_venues({arguments})")
+    assert (answer.code, cause in answer.err) == (2, True), answer.err
+
+
+def test_every_relation_says_what_it_holds(spine: Command) -> None:
+    """Prevents names in the published file that nobody can place."""
+    views = "SELECT view_name AS name FROM duckdb_views() WHERE NOT internal AND comment IS NULL"
+    macros = "SELECT function_name FROM duckdb_functions() WHERE function_name = 'otc_top_venues' AND comment IS NULL"
+    assert spine("sql", f"{views} UNION ALL {macros}", "-f", "json").json() == []
+
+
 def test_formats_say_the_same(spine: Command) -> None:
     """Prevents a number that programs read differently from what people see."""
     words = ("query", "symbol_summary", *RESTATED, "--limit", "5")
@@ -150,6 +179,7 @@ def test_sql_from_stdin(spine: Command) -> None:
 def test_no_rows_is_an_answer(spine: Command) -> None:
     """Prevents scripts from failing on an empty answer, and an answer that does not say why it is empty."""
     assert spine("query", "raw", "-s", "NOSUCH").code == 0
-    assert "no rows" in spine("query", "raw", "-s", "NOSUCH").out
+    assert "no rows of NOSUCH in 18 captures" in spine("query", "raw", "-s", "NOSUCH").out
+    assert "the nearest symbols: SYDPSM" in spine("query", "raw", *RESTATED, "-s", "sydpsmx").out
     assert "no captures answer this" in spine("query", "raw", "-w", "2024-01-05").out
     assert spine("query", "raw", "-s", "NOSUCH", "-f", "json").json() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -60,9 +61,9 @@ def test_what_is_missing_is_told_and_exit_is_1(home: Path, finra_dir: Path, at_n
         "backfill", "--from", "2025-11-21", "--to", "2025-12-05", "-t", "OTC", "--source", f"file:{finra_dir}"
     )
     assert answer.code == 1
-    assert "OTC:2025-11-28: the source has nothing for it" in answer.err
+    assert "OTC:2025-11-28: the source has no file that is understood for it" in answer.err
     assert "OTC:2025-12-05: not due: FINRA publishes it on 2026-01-05" not in answer.err  # 15:00 UTC is 10:00 there
-    assert "OTC:2025-12-05: the source has nothing for it" in answer.err
+    assert "OTC:2025-12-05: the source has no file that is understood for it" in answer.err
     late = call("backfill", "--from", "2025-12-12", "--to", "2025-12-12", "-t", "OTC", "--source", f"file:{finra_dir}")
     assert late.code == 1
     assert "OTC:2025-12-12: not due: FINRA publishes it on 2026-01-12" in late.err
@@ -207,8 +208,51 @@ def test_an_unreadable_folder_is_an_error(home: Path, tmp_path: Path) -> None:
     shutil.rmtree(place)
     answer = call("run", "raw", "-w", "2025-11-14", "-t", "OTC", "--source", f"file:{place}")
     assert answer.code == 2
+    assert answer.out == "", "told before anything is begun"
     assert "there is no file or folder" in answer.err
     assert "next: check the path" in answer.err
+
+
+HEADER = b"WeekEnding|Tier|Symbol|MPID|TotalShares|TotalTrades\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "cause", "remedy"),
+    [
+        (b"a|b\n1|2\n", "the header lacks", "give it a header with WeekEnding|Tier|Symbol"),
+        (HEADER, "has a header and no rows", "fetch the file again"),
+        (HEADER + b"2025-11-14|OTC|AAAA|XXXX|1|1\n", "minimum_records: 1 rows", "repeat with -p min_records=0"),
+        (
+            HEADER + b"2025-11-14|OTC|AAAA|XXXX|1|x\n" * 9,
+            "error_rate",
+            "spine rejects --week-ending 2025-11-14 --tier OTC",
+        ),
+    ],
+)
+def test_a_delivery_without_capture_is_told_with_the_next_step(
+    own_home: Path, tmp_path: Path, content: bytes, cause: str, remedy: str
+) -> None:
+    """Prevents a refusal that leaves its reader alone: the remedy is known where the cause is."""
+    path = tmp_path / "OTC_2025-11-14.csv"
+    path.write_bytes(content)
+    answer = call("run", "otc.ingest_week", "-w", "2025-11-14", "-t", "OTC", "--source", f"file:{path}")
+    assert answer.code == 1
+    _, told = answer.err.split("without capture: otc_raw OTC:2025-11-14: ")
+    why, next_step = told.split("\n  next: ")
+    assert (cause in why, remedy in next_step) == (True, True), told
+
+
+def test_a_server_that_does_not_answer_is_told_in_words(home: Path) -> None:
+    """Prevents a library's log of fields in the middle of a command's output."""
+    with socket.socket() as reserved:  # bound and not listening: nobody answers there
+        reserved.bind(("127.0.0.1", 0))
+        source = f"finra-api:http://127.0.0.1:{reserved.getsockname()[1]}"
+        answer = call("run", "otc/raw", "-w", "2025-11-14", "-t", "OTC", "--source", source)
+    assert answer.code == 2
+    told = [line for line in answer.err.splitlines() if line.startswith("no answer: ConnectError")]
+    assert len(told) == 3
+    assert all("asking again in" in line for line in told)
+    assert "retry_num" not in answer.err
 
 
 def test_a_clock_that_goes_back_is_a_failure(own_home: Path) -> None:
