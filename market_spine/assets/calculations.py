@@ -104,9 +104,7 @@ def table_schema(step_table: Any) -> dg.TableSchema:
 
 def definition_metadata(feed: Feed, step: Step) -> dict[str, Any]:
     """Schema, column lineage from the SQL, and names, known before anything runs."""
-    inputs = {name: tuple(column.name for column in table.columns) for name, (_, table) in step.inputs.items()}
-    provenance = ("captured_at",) if step.rejects_sql else ()
-    lineage = column_lineage(step.calculation, {name: (*columns, *provenance) for name, columns in inputs.items()})
+    lineage = column_lineage(step.calculation, step.known_columns)
     deps = {
         column: [
             dg.TableColumnDep(

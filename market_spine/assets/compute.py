@@ -46,6 +46,12 @@ class Step:
     def table(self) -> Table:
         return self.calculation.table
 
+    @property
+    def known_columns(self) -> dict[str, tuple[str, ...]]:
+        """Per input the columns that its view has (`show_inputs`)."""
+        dated = ("captured_at",) if self.rejects_sql else ()
+        return {name: (*(one.name for one in table.columns), *dated) for name, (_, table) in self.inputs.items()}
+
 
 @dataclass
 class Report:

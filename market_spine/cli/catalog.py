@@ -140,8 +140,5 @@ def _lineage(step: Step) -> dict[str, str]:
     """Column -> the input columns it is computed from, read from the SQL."""
     from market_spine.domain.lineage import column_lineage
 
-    inputs = {name: tuple(column.name for column in table.columns) for name, (_, table) in step.inputs.items()}
-    provenance = ("captured_at",) if step.rejects_sql else ()
-    known = {name: (*columns, *provenance) for name, columns in inputs.items()}
-    found = column_lineage(step.calculation, known)
+    found = column_lineage(step.calculation, step.known_columns)
     return {column: ", ".join(f"{table}.{source}" for table, source in sources) for column, sources in found.items()}

@@ -72,6 +72,11 @@ class Table:
         names = [column.name for column in self.columns]
         problems = [f"grain column {name} is not a column" for name in self.grain if name not in names]
         problems += [f"column {name} occurs twice" for name in set(names) if names.count(name) > 1]
+        problems += [
+            f"column {one.name} has allowed values and bounds: the values are the bounds"
+            for one in self.columns
+            if one.isin and (one.ge, one.gt, one.le) != (None, None, None)
+        ]
         if not names or not self.grain:
             problems.append("it needs columns and a grain")
         if problems:

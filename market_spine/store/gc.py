@@ -13,9 +13,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from market_spine.domain.errors import StoreError
 from market_spine.store.schema import MANIFEST
 from market_spine.store.store import Store
 
+LEAST = timedelta(hours=1)
 GRACE = timedelta(hours=24)  # a run that Dagster watches ends after 2 hours; a command's own has no end
 
 
@@ -28,7 +30,9 @@ class Collected:
 
 
 def collect(store: Store, now: datetime, grace: timedelta = GRACE, dry_run: bool = False) -> Collected:
-    """Remove unreferenced files that were last written before ``now - grace``."""
+    """Remove unreferenced files that were last written before ``now - grace``; StoreError for a grace below `LEAST`."""
+    if grace < LEAST:
+        raise StoreError(f"a grace of {grace} could take files of a writer that has not committed yet", "use an hour")
     # Files first, manifest second: what is committed in between is then found to be referenced.
     oldest = (now - grace).timestamp()
     candidates = [path for path in _candidates(store) if (written := _written_at(path)) and written <= oldest]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import pytest
 
+from market_spine.domain.errors import StoreError
+from market_spine.store.gc import collect
+from market_spine.store.store import Store
 from market_spine_tests.cli.conftest import call
 
 
@@ -108,6 +113,8 @@ def test_gc_leaves_the_published_file_readable(own_home: Path) -> None:
         os.utime(path, (0, 0))
     assert call("gc", "--grace-hours", "1").code == 0
     assert call("gc", "--grace-hours", "0").code == 2, "a writer renames before it commits"
+    with pytest.raises(StoreError, match="a writer that has not committed yet"):
+        collect(Store.at(own_home), datetime.now(UTC), timedelta(minutes=59))
     assert str(own_home) in published_sql(own_home)
     (own_home / "market_spine.duckdb").unlink()
     assert call("gc").code == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from datetime import date
 
 import pytest
@@ -43,6 +43,11 @@ EXAMPLE = table(("week_ending", "tier", "symbol"), (WEEK_ENDING, TIER, SYMBOL, S
         (("tier",), (TIER, SYMBOL, TIER), "table example: column tier occurs twice"),
         ((), (TIER,), "table example: it needs columns and a grain"),
         ((), (), "table example: it needs columns and a grain"),
+        (
+            ("tier",),
+            (replace(TIER, le=3),),
+            "table example: column tier has allowed values and bounds: the values are the bounds",
+        ),
         (
             ("mpid", "symbol"),
             (TIER, TIER),

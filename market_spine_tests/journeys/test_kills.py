@@ -84,7 +84,7 @@ def check_after_recovery(home: Path, known: Undisturbed, with_rebuild: bool) -> 
     """The content of an undisturbed run; sweeping removes left-overs only; the journal is the history."""
     assert hashes(home) == known.revised
     store = Store.at(home)
-    collect(store, datetime.now(UTC) + timedelta(hours=1), timedelta(0))
+    collect(store, datetime.now(UTC) + timedelta(hours=2), timedelta(hours=1))
     assert verify(store) == []
     with store.control.read() as connection:
         named = {store.home.captures / path for path in connection.scalars(sa.select(MANIFEST.c.file_path))}
