@@ -64,7 +64,8 @@ OWN = {
         FROM {f}_venue_share
         WHERE venue_rank <= n
           AND week_ending = CASE isodow(CAST(week AS DATE)) WHEN 5 THEN CAST(week AS DATE)
-              ELSE error(week || ' is not a Friday; a week is named by the Friday that ends it') END
+              ELSE error(week || ' is not a Friday; the nearest Friday is '
+                         || (CAST(week AS DATE) + CAST((8 - isodow(CAST(week AS DATE))) % 7 - 3 AS INTEGER))) END
           AND tier = CASE WHEN tier_name IN ({tiers}) THEN tier_name
               ELSE error(tier_name || ' is not a tier; there are: ' || concat_ws(', ', {tiers})) END
         ORDER BY venue_rank""",

@@ -22,7 +22,7 @@ CAPTURES = f"""
            CASE WHEN is_current = 1 THEN 'current' WHEN status = 'complete' THEN 'superseded' ELSE status END AS state,
            row_count AS rows, captured_at, calc_version AS version, capture_id
     FROM core_manifest
-    WHERE {{filters}} ORDER BY week_ending, tier, core_manifest.table_name, revision
+    WHERE {{filters}} ORDER BY week_ending DESC, tier, core_manifest.table_name, revision
 """
 REJECTS = """
     SELECT week_ending, tier, table_name AS "table", part_no, line_no AS line, reason_code AS reason, detail, raw_text,
@@ -34,11 +34,13 @@ DELIVERIES = f"""
            {SHORT.format("capture_id")} AS capture, source_kind AS source,
            CASE WHEN source_kind = 'file' THEN parse_filename(source_name) ELSE left(source_name, 40) END AS name,
            reason, source_name, landing_id
-    FROM core_deliveries WHERE {{filters}} ORDER BY fetched_at, week_ending, tier
+    FROM core_deliveries WHERE {{filters}} ORDER BY fetched_at DESC, week_ending DESC, tier
 """
 QUALITY = """
     SELECT check_name AS "check", status, severity, actual, expected
-    FROM core_quality WHERE capture_id = ? ORDER BY status, check_name
+    FROM core_quality WHERE capture_id = ?
+    QUALIFY row_number() OVER (PARTITION BY check_name ORDER BY checked_at DESC) = 1  -- the same bytes may come again
+    ORDER BY status, check_name
 """
 DELIVERY_OF = """
     SELECT source_name, week_source, fetched_at, line_count, headers_json, landing_id

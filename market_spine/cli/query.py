@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
-from market_spine.cli.output import Format, FormatOption, Listing, limited, note, show
+from market_spine.cli.output import Format, FormatOption, Listing, cell, limited, note, show
 from market_spine.domain.captures import View
 from market_spine.domain.errors import QueryError
 
@@ -119,6 +120,11 @@ def _why_empty(store: Store, named: Named, question: Question, symbol: str | Non
         return "no rows"
     found = store.select(question)
     if not found:
+        ever = store.select(replace(question, view=View.ALL_REVISIONS, as_of=None)) if question.as_of else []
+        if ever:
+            return (
+                f"nothing of this was known then; it was first captured at {cell(min(one.captured_at for one in ever))}"
+            )
         return "no captures answer this; see what there is with: spine captures list --all"
     if not symbol:
         return "no rows"

@@ -9,14 +9,25 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from market_spine.cli.output import Format, Listing, escaped, note, say, show
+from market_spine.cli.output import STYLES, Format, Listing, escaped, note, say, show
 from market_spine.cli.work import Forecast, Tally
+from market_spine.domain.captures import Stage
 from market_spine.domain.keys import WeekKey
+from market_spine.domain.tiers import ALL_TIERS
 
 if TYPE_CHECKING:
     from market_spine.automation.launch import Launch, Outcome
+    from market_spine.domain.contracts import Feed
     from market_spine.sources.delivery import Problem
+    from market_spine.store.manifest import Capture
+    from market_spine.store.records import Failed
 
+# The pipeline that makes the tables of a stage, in the order in which they are made.
+PIPELINES = {
+    Stage.NORMALIZED: "normalize_week",
+    Stage.AGGREGATED: "aggregate_week",
+    Stage.ROLLING: "compute_rolling",
+}
 SHOWN = 20  # partitions listed one by one; more are counted
 
 
@@ -91,6 +102,33 @@ def _follows(key: str, why: str, told: set[str]) -> bool:
     """Whether a partition lacks its capture only because its input, which was told already, lacks one."""
     is_consequence = why == "no capture" or why.startswith("no current capture of")
     return is_consequence and key.rpartition(":")[2] in told
+
+
+def findings(found: Sequence[Failed]) -> None:
+    """What the checks found wrong in what was captured, a line per check."""
+    for one in found:
+        tier = "" if one.tier == ALL_TIERS else f" {one.tier}"
+        others = f" (and {one.partitions - 1:,} more)" if one.partitions > 1 else ""
+        place = f"{one.table_name} {one.week_ending}{tier}{others}"
+        told = f"{place}: {one.check}: {one.actual}, expected {one.expected}"
+        note(f"[{STYLES[one.severity]}]{one.severity}:[/] {escaped(told)}")
+    if found:
+        note("  [bold]next:[/] spine sql \"FROM core_quality WHERE status = 'failed'\"")
+
+
+def out_of_date(feed: Feed, found: Sequence[Capture]) -> None:
+    """Captures that need to be calculated again, with the command for the first stage among them."""
+    if not found:
+        return
+    by_stage = {stage: [one for one in found if one.stage == stage] for stage in PIPELINES}
+    stage, first = next((stage, held) for stage, held in by_stage.items() if held)
+    weeks = sorted({one.week_ending for one in first})
+    tiers = sorted({one.tier for one in first} - {ALL_TIERS})
+    tables = ", ".join(sorted({one.table_name for one in found}))
+    count = f"{len(found):,} capture{'s' if len(found) > 1 else ''}"
+    note(f"[yellow]out of date:[/] {count} made from what is superseded now: {tables}")
+    of = f"-p from={weeks[0]} -p to={weeks[-1]}" + (f" -p tier={','.join(tiers)}" if tiers else "")
+    note(f"  [bold]next:[/] spine run {feed.domain}.{PIPELINES[stage]} {of}")
 
 
 def failure(text: str) -> None:

@@ -15,6 +15,7 @@ from market_spine.cli.output import Format, FormatOption, escaped, note
 from market_spine.cli.request import Params, Request, feed_of, parse
 from market_spine.cli.state import State
 from market_spine.domain.captures import RevisionPolicy
+from market_spine.sources.delivery import SYNTHETIC
 
 if TYPE_CHECKING:
     from market_spine.assets.spine import Spine
@@ -142,6 +143,8 @@ def _ask_and_start(
 
     if "raw" in request.tables and spine.source.kind == "file":
         inventory()  # a path that is not there is told before anything is begun
+    if "raw" in request.tables and spine.source.kind == SYNTHETIC:
+        note("[dim]source synthetic: generated weeks, not FINRA's (--source or MARKET_SPINE_SOURCE names another)[/]")
     keys, origin = keys_of(request.feed, request.params, now, inventory, spine.source.kind == "file")
     if origin:
         note(f"[dim]{origin}[/]")
@@ -181,6 +184,8 @@ def _start(state: State, spine: Spine, request: Request, form: Format, is_missin
         watched = replace(spine, progress=watch.step)
         found, counted = work.carry_out(watched, request, request.keys, instance, state.log_level)
     report.outcome(found, counted, form, request.feed.sql_name("raw"))
+    report.findings(work.failed_checks(spine.store, found))
+    report.out_of_date(request.feed, work.out_of_date(spine.store, request.feed))
     if found.failures:  # the work itself failed: whether the partitions could be had is not known
         raise typer.Exit(FAILED)
     if is_missing or any(one.lacking for one in counted):

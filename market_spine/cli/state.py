@@ -82,7 +82,10 @@ def open_store(settings: Settings) -> Store:
     if not is_there(store):
         demo = demo_home(settings)
         made = f"spine --home {shlex.quote(str(demo))} ... for the demo's" if is_there(Store.at(demo)) else "spine demo"
-        raise StoreError(f"there is no store in {store.home.root}", f"spine init  # or: {made}, or --home for another")
+        raise StoreError(
+            f"there is no store in {store.home.root}",
+            f"spine --home {shlex.quote(str(store.home.root))} init  # or: {made}, or --home for another",
+        )
     store.ensure()
     return store
 

@@ -50,8 +50,22 @@ def find(name: str) -> Named:
     names = known()
     wanted = name.strip().lower()
     if wanted not in names:
+        _refuse_what_only_sql_reads(wanted)
         raise QueryError(f"there is no table {name!r}", f"{nearest(wanted, names)} with: spine catalog")
     return names[wanted]
+
+
+def _refuse_what_only_sql_reads(name: str) -> None:
+    from market_spine.assets.views import views_of
+    from market_spine.store.schema import TABLES
+
+    if name in {table.name for table in TABLES}:
+        raise QueryError(f"{name} is a control table", f'ask it in SQL: spine sql "FROM {name}"')
+    for extra in (one for feed in feeds() for one in views_of(feed)):
+        if extra.name == name:
+            raise QueryError(
+                f"{name} takes arguments", f'ask it in SQL: spine sql "FROM {name}(...)"  # {extra.description}'
+            )
 
 
 def nearest(wanted: str, names: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from market_spine.domain.contracts import Feed
     from market_spine.sources.delivery import Delivery, Empty, Inventory, Problem, Source
     from market_spine.store.manifest import Capture
+    from market_spine.store.records import Failed
     from market_spine.store.store import Store
 
 FETCH = "fetch"  # the name under which deliveries are counted in the progress display
@@ -166,6 +167,25 @@ def tallies(store: Store, request: Request, keys: Sequence[WeekKey], outcome: Ou
         counts = (len(asked), len(new), len(mine) - len(new))
         found.append(Tally(name, *counts, lacking, rejects.get(name, 0), helps.get(name, {})))
     return found
+
+
+def failed_checks(store: Store, outcome: Outcome) -> list[Failed]:
+    """What the runs of ``outcome`` found wrong in what they captured."""
+    from market_spine.store import records
+
+    with store.control.read() as connection:
+        return records.failed_checks(connection, outcome.run_ids)
+
+
+def out_of_date(store: Store, feed: Feed) -> list[Capture]:
+    """Current captures of ``feed`` that were made from what has been superseded."""
+    from market_spine.assets.tables import steps_of
+    from market_spine.store.manifest import stale
+
+    with store.control.read() as connection:
+        found = stale(connection, {})
+    mine = {step.table_name for step in steps_of(feed).values()}
+    return [capture for capture, _ in found if capture.table_name in mine]
 
 
 @dataclass(frozen=True)

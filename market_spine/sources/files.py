@@ -185,7 +185,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _override(feed: Feed, path: Path, week: date | None = None, tier: Tier | None = None) -> str:
     """The command that says what the name does not; YYYY-MM-DD and TIER stand for what only the caller can know."""
     source, week_text, tier_text = shlex.quote(f"file:{path}"), week or "YYYY-MM-DD", tier.value if tier else "TIER"
-    return f"spine run {feed.domain}.ingest_week --source {source} --week-ending {week_text} --tier {tier_text}"
+    return f"spine run {feed.domain}.weekly_refresh --source {source} --week-ending {week_text} --tier {tier_text}"
 
 
 def _named(path: Path, feed: Feed) -> _Named | Problem:

@@ -49,8 +49,10 @@ def detect_shape(feed: Feed, header: Sequence[str]) -> Shape:
     twice = sorted(name for name, count in Counter(header).items() if count > 1)
     found = ", ".join(repr(name) for name in header)
     nearest = min(feed.shapes, key=lambda shape: (len(_missing(shape, header)), -_known(shape, header)))
-    needed = "|".join(name for name in nearest.roles if name not in nearest.optional)
-    remedy = f"give it a header with {needed} (in any order, or with commas); {feed.title}: {feed.source_url}"
+    needed = dict.fromkeys(
+        "|".join(name for name in shape.roles if name not in shape.optional) for shape in (nearest, feed.shapes[0])
+    )
+    remedy = f"give it a header with {', or with '.join(needed)}, in any order; {feed.title}: {feed.source_url}"
     if twice:
         raise ContentError(f"the header names {', '.join(map(repr, twice))} more than once: {found}", remedy)
     if missing := _missing(nearest, header):

@@ -111,7 +111,7 @@ def test_rejects_keep_line_and_text(spine: Command) -> None:
 def test_deliveries_tell_how_the_week_was_found(spine: Command) -> None:
     """Prevents a week that was derived from passing for one that was named."""
     found = spine("deliveries", *RESTATED, "-f", "json").json()
-    assert [(one["action"], one["week found by"]) for one in found] == [("inserted", "request"), ("updated", "request")]
+    assert [(one["action"], one["week found by"]) for one in found] == [("updated", "request"), ("inserted", "request")]
     assert {one["source_name"].partition(":")[0] for one in found} == {"synthetic"}
 
 

@@ -64,8 +64,10 @@ def test_the_newest_week_comes_first(spine: Command, name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "cause"),
     [
-        ("'2025-11-06', 'OTC'", "2025-11-06 is not a Friday"),
-        ("DATE '2025-11-06', 'OTC'", "2025-11-06 is not a Friday"),
+        ("'2025-11-03', 'OTC'", "2025-11-03 is not a Friday; the nearest Friday is 2025-10-31"),
+        ("'2025-11-04', 'OTC'", "2025-11-04 is not a Friday; the nearest Friday is 2025-11-07"),
+        ("DATE '2025-11-06', 'OTC'", "2025-11-06 is not a Friday; the nearest Friday is 2025-11-07"),
+        ("'2025-11-09', 'OTC'", "2025-11-09 is not a Friday; the nearest Friday is 2025-11-07"),
         ("'2025-11-07', 'T1'", "T1 is not a tier; there are: NMS_TIER_1, NMS_TIER_2, OTC"),
     ],
 )
@@ -107,7 +109,9 @@ def test_formats_say_the_same(spine: Command) -> None:
         (("query", "venue_share", "-s", "A"), "otc_venue_share has no symbols", "leave --symbol away"),
         (("query", "raw", "--first-release", "--all-revisions"), "several versions", "use one of"),
         (("query", "otc_record_hash", "--first-release"), "a view over the latest captures", "ask a table"),
-        (("query", "raw", "--home", "nowhere"), "there is no store in", "spine demo"),
+        (("query", "raw", "--home", "nowhere"), "there is no store in", "nowhere init  # or: spine demo"),
+        (("query", "core_rejects"), "core_rejects is a control table", 'spine sql "FROM core_rejects"'),
+        (("query", "otc_top_venues"), "otc_top_venues takes arguments", "FROM otc_top_venues(...)"),
     ],
 )
 def test_a_bad_question_names_cause_and_remedy(
@@ -181,5 +185,7 @@ def test_no_rows_is_an_answer(spine: Command) -> None:
     assert spine("query", "raw", "-s", "NOSUCH").code == 0
     assert "no rows of NOSUCH in 18 captures" in spine("query", "raw", "-s", "NOSUCH").out
     assert "the nearest symbols: SYDPSM" in spine("query", "raw", *RESTATED, "-s", "sydpsmx").out
+    then = spine("query", "raw", "--as-of", "2025-12-14").out
+    assert "nothing of this was known then; it was first captured at 2025-12-15 15:00:00Z" in then
     assert "no captures answer this" in spine("query", "raw", "-w", "2024-01-05").out
     assert spine("query", "raw", "-s", "NOSUCH", "-f", "json").json() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import socket
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def test_backfill_of_real_files(home: Path, finra_dir: Path, at_new_year: None) 
     assert [(row["week_ending"], row["n"]) for row in rows] == [("2025-11-14", "5328"), ("2025-11-21", "5192")]
     assert answer.err.count("not understood: ") == 2
     assert "week_2025-12-13.psv" in answer.err
-    assert "spine run finra.otc_transparency.ingest_week --source file:" in answer.err
+    assert "spine run finra.otc_transparency.weekly_refresh --source file:" in answer.err
     again = call(*words, "-f", "json")
     assert {(row["captured"], row["unchanged"]) for row in again.json()} == {(0, 2)}
     found = call("deliveries", "-t", "OTC", "-f", "json").json()
@@ -230,7 +231,7 @@ HEADER = b"WeekEnding|Tier|Symbol|MPID|TotalShares|TotalTrades\n"
     ],
 )
 def test_a_delivery_without_capture_is_told_with_the_next_step(
-    own_home: Path, tmp_path: Path, content: bytes, cause: str, remedy: str
+    home: Path, tmp_path: Path, content: bytes, cause: str, remedy: str
 ) -> None:
     """Prevents a refusal that leaves its reader alone: the remedy is known where the cause is."""
     path = tmp_path / "OTC_2025-11-14.csv"
@@ -240,6 +241,46 @@ def test_a_delivery_without_capture_is_told_with_the_next_step(
     _, told = answer.err.split("without capture: otc_raw OTC:2025-11-14: ")
     why, next_step = told.split("\n  next: ")
     assert (cause in why, remedy in next_step) == (True, True), told
+
+
+def test_generated_and_real_weeks_do_not_mix(home: Path, own_home: Path, tmp_path: Path) -> None:
+    """Prevents generated weeks, the default source, from replacing FINRA's without a word; and the reverse."""
+    path = tmp_path / "OTC_2025-11-14.csv"
+    path.write_bytes(HEADER + b"2025-11-14|OTC|AAAA|XXXX|1|1\n")
+    load = ("run", "otc.ingest_week", "-w", "2025-11-14", "-t", "OTC", "-p", "min_records=1")
+    into_generated = call(*load, "--source", f"file:{path}", MARKET_SPINE_HOME=str(own_home))
+    assert (into_generated.code, "holds generated weeks" in into_generated.err) == (2, True), into_generated.err
+    real = str(tmp_path / "real")
+    assert call(*load, "--source", f"file:{path}", MARKET_SPINE_HOME=real).code == 0
+    into_real = call(*load, MARKET_SPINE_HOME=real)
+    assert (into_real.code, "holds FINRA's weeks" in into_real.err) == (2, True), into_real.err
+    assert "source synthetic: generated weeks, not FINRA's" in into_real.err
+    assert "next: name the source" in into_real.err
+    listed = call("captures", "list", "raw", "--all", "-f", "json", MARKET_SPINE_HOME=real).json()
+    assert [one["rows"] for one in listed] == [1]
+
+
+@pytest.mark.slow
+def test_what_a_load_leaves_out_of_date_is_told_and_the_command_mends_it(own_home: Path) -> None:
+    """Prevents a restated week from leaving later windows as they were without a word."""
+    source = SOURCE.replace("seed=7", "seed=7,fault=restatement:OTC:2025-10-24:3")
+    week = ("-w", "2025-10-24", "-t", "OTC")
+    with time_machine.travel(datetime(2026, 1, 5, 15, tzinfo=UTC), tick=True):
+        answer = call("run", "otc.weekly_refresh", *week, "--source", source)
+        assert answer.code == 0, answer.err
+        told, _, command = answer.err.partition("out of date: ")[2].partition("\n  next: ")
+        assert told == "3 captures made from what is superseded now: otc_symbol_rolling_6w"
+        mend = command.strip().splitlines()[0]
+        assert mend.endswith("compute_rolling -p from=2025-10-31 -p to=2025-11-14 -p tier=OTC")
+        assert "out of date" not in call(*shlex.split(mend)[1:]).err
+
+
+def test_what_checks_found_in_captured_weeks_is_told(home: Path) -> None:
+    """Prevents a load that looks clean where a check has failed without keeping anything out."""
+    answer = call("run", "otc.weekly_refresh", "-w", "2025-11-14", "-t", "OTC", "--source", SOURCE)
+    assert answer.code == 0, answer.err
+    assert "ERROR: otc_symbol_rolling_6w 2025-11-14 OTC: full_history_window: 1.0, expected 6.0" in answer.err
+    assert call("sql", "FROM core_quality WHERE status = 'failed'", "-f", "json").json()
 
 
 def test_a_server_that_does_not_answer_is_told_in_words(home: Path) -> None:

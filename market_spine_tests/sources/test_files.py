@@ -22,7 +22,7 @@ from market_spine.sources.files import FileSource
 ROWS = "WeekEnding|Tier|Symbol|MPID|TotalShares|TotalTrades\n2025-11-14|OTC|A|ALPX|982|23\n"
 T1, T2, OTC = Tier
 KEY = WeekKey(date(2025, 11, 14), OTC)
-RUN = "spine run finra.otc_transparency.ingest_week --source"
+RUN = "spine run finra.otc_transparency.weekly_refresh --source"
 
 
 def put(folder: Path, *names: str, content: str | bytes = ROWS) -> list[Path]:

@@ -1,0 +1,56 @@
+"""What runs recorded beside captures: where deliveries came from, and which checks failed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import date
+
+import sqlalchemy as sa
+
+from market_spine.domain.contracts import Severity
+from market_spine.store.schema import DELIVERIES, QUALITY
+
+Q = QUALITY.c
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One check of one table that failed in some runs: in how many partitions, and what it saw in the newest."""
+
+    severity: Severity
+    table_name: str
+    check: str
+    partitions: int
+    week_ending: date
+    tier: str
+    actual: str
+    expected: str
+
+
+def failed_checks(connection: sa.Connection, execution_ids: Collection[str]) -> list[Failed]:
+    """What the runs found wrong in partitions that were captured all the same; the gravest first."""
+    of = (Q.severity, Q.table_name, Q.check_name)
+    select = sa.select(*of, Q.week_ending, Q.tier, Q.actual, Q.expected).where(
+        Q.execution_id.in_(execution_ids),
+        Q.status == "failed",
+        Q.severity != Severity.INFO,
+        Q.is_expected == 0,
+        Q.capture_id.is_not(None),
+    )
+    found: dict[tuple[str, ...], list[Failed]] = {}
+    for severity, *rest in connection.execute(select.order_by(*of, Q.week_ending.desc(), Q.tier)):
+        table_name, check, *seen = rest
+        of_check = found.setdefault((severity, table_name, check), [])
+        of_check.append(Failed(Severity(severity), table_name, check, 1, *seen))
+    made = [replace(one[0], partitions=len(one)) for one in found.values()]
+    gravity = list(Severity)
+    return sorted(made, key=lambda one: -gravity.index(one.severity))
+
+
+def source_kinds(connection: sa.Connection, domain: str) -> set[str]:
+    """The kinds of source (file, api, synthetic) whose deliveries were captured for ``domain``."""
+    select = sa.select(DELIVERIES.c.source_kind).where(
+        DELIVERIES.c.domain == domain, DELIVERIES.c.capture_id.is_not(None)
+    )
+    return set(connection.scalars(select.distinct()))
