@@ -86,6 +86,7 @@ def compute(spine: Spine, step: Step, keys: Sequence[WeekKey], run: Run, force: 
             connection, step.calculation, step.table_name, [entry for entry, _ in step.inputs.values()], keys, force
         )
     report = Report(unchanged=list(todo.unchanged), missing=dict(todo.missing))
+    report.remedies |= {key: _load_first(key) for key in todo.missing}
     done = len(todo.unchanged) + len(todo.missing)
     spine.progress(step.table_name, done, len(keys))
     if not todo.targets:
@@ -97,6 +98,11 @@ def compute(spine: Spine, step: Step, keys: Sequence[WeekKey], run: Run, force: 
             done += len(chunk)
             spine.progress(step.table_name, done, len(keys))
     return report
+
+
+def _load_first(key: WeekKey) -> str:
+    tier = f" --tier {key.tier}" if key.tier else ""
+    return f"load the week first: spine backfill --from {key.week_ending} --to {key.week_ending}{tier}"
 
 
 def _chunks(todo: Plan) -> Iterator[list[Target]]:

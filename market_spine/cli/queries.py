@@ -30,10 +30,10 @@ REJECTS = """
     FROM core_rejects WHERE {filters} ORDER BY week_ending, tier, table_name, part_no, line_no, rejected_at
 """
 DELIVERIES = f"""
-    SELECT week_ending, tier, action, week_source AS "week found by", line_count AS lines, fetched_at,
-           {SHORT.format("capture_id")} AS capture, source_kind AS source,
+    SELECT week_ending, tier, action, source_kind AS source,
            CASE WHEN source_kind = 'file' THEN parse_filename(source_name) ELSE left(source_name, 40) END AS name,
-           reason, source_name, landing_id
+           line_count AS lines, week_source AS "week found by", fetched_at,
+           {SHORT.format("capture_id")} AS capture, reason, source_name, landing_id
     FROM core_deliveries WHERE {{filters}} ORDER BY fetched_at DESC, week_ending DESC, tier
 """
 QUALITY = """

@@ -63,9 +63,17 @@ def query(
     hides_version = frozenset() if question.view is not View.LATEST else VERSION
     title = f"{find(table).sql_name}, {question.view}{f' {as_of}' if as_of else ''}"
     extra = PROVENANCE | hides_version
+    if form is Format.TABLE and not hides_version:
+        columns, rows = _version_first(columns, rows)
     show(Listing(columns, rows[:most], title, extra=extra, empty=empty), form)
     if most and len(rows) > most:
         note(f"the first {most:,} rows; more with --limit")
+
+
+def _version_first(columns: list[str], rows: list[tuple[Any, ...]]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """What tells versions of a row apart, before what does not fit the screen."""
+    order = sorted(range(len(columns)), key=lambda place: columns[place] not in VERSION)
+    return [columns[place] for place in order], [tuple(row[place] for place in order) for row in rows]
 
 
 def _question(

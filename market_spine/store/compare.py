@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 NUMERIC = ("DECIMAL", "DOUBLE", "BIGINT", "INTEGER", "HUGEINT", "FLOAT")
+ADDITIVE = ("DECIMAL", "BIGINT")
 PARTITION = ("week_ending", "tier")
 # Where a line stood is no key: it moves when a line is added before it. Rows of one venue in one symbol are one.
 RAW_KEY = ("symbol", "mpid")
@@ -22,7 +23,7 @@ RAW_KEY = ("symbol", "mpid")
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Row counts by what happened to them, totals of numeric columns (before, after), and the changes in long form."""
+    """Row counts by what happened to them, totals of shares and trades (before, after), the changes in long form."""
 
     key: tuple[str, ...]
     counts: dict[str, int]
@@ -47,7 +48,9 @@ def compare(connection: DuckDBPyConnection, table: Table, before: str, after: st
         _show_side(connection, side, relation, key, numeric, others)
     _join(connection, key, [*numeric, *others])
     counted = dict(connection.execute("SELECT change, count(*) FROM compared GROUP BY ALL").fetchall())
-    totals = {name: _total(connection, name) for name in numeric}
+    # Shares and trades add up; ranks, counts of venues and ratios do not.
+    added_up = [column.name for column in values if column.type.startswith(ADDITIVE)]
+    totals = {name: _total(connection, name) for name in added_up}
     return Comparison(
         key=key,
         counts={word: counted.get(word, 0) for word in ("added", "removed", "changed", "unchanged")},
