@@ -38,6 +38,8 @@ of a shared machine say little: only the ratio is claimed. Times are seconds of 
 included, as min / **median** / max. The floor of a backfill is one DuckDB process that reads the same files with
 `read_csv` and runs the same SQL into tables of one database file: no orchestration, no checks, no rejects, no content
 hashes, no captures, no history. What the platform takes beyond the floor is the price of those.
+Every run begins an empty store in a new folder, and no store is deleted before all is measured: ext4 looks long for
+inodes where many were freed in the last minutes.
 A target that is missed is shown as missed. Where the load at the start (last table) is above the number of cores, other
 programs ran at the same time: wall clock is then stretched and spread, and the ratio of CPU is the steadier number.
 """
