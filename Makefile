@@ -54,10 +54,8 @@ docs: $(STAMP) ## House rules and documentation
 
 dev: $(STAMP) ## Dagster's web interface and daemon on http://127.0.0.1:3000 (PORT=3000)
 	$(BIN)/spine init
-	@# Started there, since Dagster warns of the dagster.yaml here, which is for deployments.
-	cd $(MARKET_SPINE_HOME)/dagster && DAGSTER_HOME=$(MARKET_SPINE_HOME)/dagster \
-	  PYTHONWARNINGS='ignore:Function `dev_command` is superseded' \
-	  $(CURDIR)/$(BIN)/dagster dev -w $(CURDIR)/workspace.yaml --host 127.0.0.1 --port $(PORT)
+	DAGSTER_HOME=$(MARKET_SPINE_HOME)/dagster PYTHONWARNINGS='ignore:Function `dev_command` is superseded' \
+	  $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 lock: ## Resolve pyproject.toml anew into requirements.lock
 	$(PYTHON) -m venv build/uv

@@ -67,7 +67,7 @@ def capture_weeks(spine: Spine, keys: Sequence[WeekKey], run: Run) -> RawReport:
     with spine.engine() as engine:
         show_sessions(engine, landed)
         findings = judge(engine, reference.TRADING_CALENDAR, (), keys)
-        report.block(blocked_keys(findings))
+        report.block(blocked_keys(findings), reference.DOMAIN)
         capture(spine, engine, RAW, arrivals, run, Options(), Evidence(findings), report)
     spine.progress(CALENDAR, len(keys), len(keys))
     return report

@@ -72,10 +72,10 @@ class Report:
     def without_capture(self) -> dict[WeekKey, str]:
         return self.missing | self.blocked
 
-    def block(self, blocked: Mapping[WeekKey, Sequence[Finding]]) -> None:
+    def block(self, blocked: Mapping[WeekKey, Sequence[Finding]], domain: str) -> None:
         for key, findings in blocked.items():
             self.blocked[key] = "; ".join(f"{one.check}: {one.actual}, expected {one.expected}" for one in findings)
-            self.remedies[key] = remedy(findings)
+            self.remedies[key] = remedy(findings, domain)
 
 
 def compute(spine: Spine, step: Step, keys: Sequence[WeekKey], run: Run, force: bool = False) -> Report:
@@ -102,7 +102,8 @@ def compute(spine: Spine, step: Step, keys: Sequence[WeekKey], run: Run, force: 
 
 def _load_first(key: WeekKey) -> str:
     tier = f" --tier {key.tier}" if key.tier else ""
-    return f"load the week first: spine backfill --from {key.week_ending} --to {key.week_ending}{tier}"
+    load = f"spine backfill --from {key.week_ending} --to {key.week_ending}{tier}"
+    return f"load the week first, from the --source of the others: {load}"
 
 
 def _chunks(todo: Plan) -> Iterator[list[Target]]:
@@ -134,7 +135,7 @@ def _compute_chunk(
         blocked = blocked_keys(findings)
         good = [target for target in chunk if target.key not in blocked]
         new = _write(spine, engine, step, good, hashing)
-    report.block(blocked)
+    report.block(blocked, step.domain)
     report.findings += findings
     report.rejected += len(rejects)
     ids = {capture.key: capture.capture_id for capture in new}

@@ -24,12 +24,12 @@ from market_spine.domain.contracts import Feed, Shape
 from market_spine.domain.errors import ContentError, SourceError
 from market_spine.domain.keys import WeekKey
 from market_spine.sources import lines, parse
-from market_spine.sources.delivery import SYNTHETIC, Delivery, Empty, WeekSource
+from market_spine.sources.delivery import Delivery, Empty, WeekSource
 from market_spine.sources.landing import Landed
 from market_spine.store.commit import Batch, Run, commit
 from market_spine.store.engine import clear
 from market_spine.store.manifest import Question
-from market_spine.store.records import source_kinds
+from market_spine.store.records import refuse_mixture
 from market_spine.store.rejects import reject_rows
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Parcel:
 def ingest(spine: Spine, feed: Feed, keys: Sequence[WeekKey], run: Run, options: Options) -> RawReport:
     """Make raw captures of ``keys`` from the source. Whatever arrives is landed, whether or not it is usable."""
     spine.store.ensure()
-    _refuse_mixture(spine, feed)
+    with spine.store.control.read() as connection:  # before anything is fetched; each commit looks again
+        refuse_mixture(connection, feed.domain, spine.source.kind, spine.store.home.root)
     raw = RawTable(feed.domain, feed.sql_name("raw"), feed.raw, "raw")
     report = RawReport()
     wanted = _to_fetch(spine, raw, keys, options, report)
@@ -79,25 +80,6 @@ def ingest(spine: Spine, feed: Feed, keys: Sequence[WeekKey], run: Run, options:
             done += len(chunk)
             spine.progress(raw.table_name, done, len(keys))
     return report
-
-
-def _refuse_mixture(spine: Spine, feed: Feed) -> None:
-    """A store holds generated weeks or FINRA's, never both: nobody could tell them apart in an answer."""
-    with spine.store.control.read() as connection:
-        held = source_kinds(connection, feed.domain)
-    is_generated = spine.source.kind == SYNTHETIC
-    if not (held - {SYNTHETIC} if is_generated else held & {SYNTHETIC}):
-        return
-    root = spine.store.home.root
-    if is_generated:
-        raise SourceError(
-            f"the store {root} holds FINRA's weeks, and the source generates weeks",
-            "name the source: --source file:FOLDER, or MARKET_SPINE_SOURCE; for generated weeks another home: --home",
-        )
-    raise SourceError(
-        f"the store {root} holds generated weeks, and the source ({spine.source.kind}) has FINRA's",
-        "name another home: --home FOLDER, or MARKET_SPINE_HOME",
-    )
 
 
 def _to_fetch(
@@ -249,7 +231,7 @@ def _ingest_chunk(
     for parcel in chunk:
         unknown = parse.unknown_columns(parcel.shape, parcel.header)
         findings += gates.judge_delivery(tallies[parcel.delivery.key], minimum, feed.max_error_rate, unknown)
-    report.block(blocked_keys(findings))
+    report.block(blocked_keys(findings), raw.domain)
     arrivals = {parcel.delivery.key: Arrival(parcel.landed, tallies[parcel.delivery.key].lines) for parcel in chunk}
     rejects = _rejects(engine, raw, chunk)
     capture(spine, engine, raw, arrivals, run, options, Evidence(findings, rejects), report)

@@ -54,14 +54,16 @@ class Finding:
         }
 
 
-def remedy(blocking: Iterable[Finding]) -> str:
-    """What to do about the findings that keep one partition out."""
+def remedy(blocking: Iterable[Finding], domain: str) -> str:
+    """What to do about the findings that keep one partition of ``domain`` out."""
     found = {one.check: one.key for one in blocking}
-    if set(found) == {MINIMUM_RECORDS}:
-        return "if the delivery is whole, repeat with -p min_records=0"
     key = next(iter(found.values()))
-    tier = f" --tier {key.tier}" if key.tier else ""
-    return f"spine rejects --week-ending {key.week_ending}{tier}  # the lines and rows that were set aside"
+    place = f"--week-ending {key.week_ending}" + (f" --tier {key.tier}" if key.tier else "")
+    if set(found) == {MINIMUM_RECORDS}:
+        again = f"spine run {domain}.weekly_refresh {place} -p min_records=0"
+        return f"if the delivery is whole, load it from its --source with: {again}"
+    failed = "spine sql \"FROM core_quality WHERE status = 'failed'\""
+    return f"spine rejects {place}  # the rows that were set aside; where it shows none: {failed}"
 
 
 def blocked_keys(findings: Iterable[Finding]) -> dict[WeekKey, list[Finding]]:

@@ -9,6 +9,7 @@ import typer
 
 from market_spine.cli import captures, care, catalog, demo, query, records, run
 from market_spine.cli.door import Door
+from market_spine.cli.output import HOME
 from market_spine.cli.state import State
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ def options(
     Start with: spine demo
     """
     ctx.obj = State(home, verbose, traceback)
+    HOME.set(str(home) if home else "")
 
 
 LOAD, READ, KEEP = "Load", "Read", "Look after"

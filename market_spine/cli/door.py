@@ -66,13 +66,13 @@ def _wants_traceback(ctx: Any) -> bool:
 
 def told(error: SpineError, with_traceback: bool = False) -> None:
     """An expected failure on stderr: the cause, and what to do next."""
-    from market_spine.cli.output import errors
+    from market_spine.cli.output import advise, errors
 
     if with_traceback:
         traceback.print_exception(error, file=sys.stderr)
     console = errors()
     console.print(f"[bold red]error:[/] {_plain(error.cause)}", soft_wrap=True)
-    console.print(f"  [bold]next:[/] {_plain(error.remedy)}", soft_wrap=True)
+    advise(error.remedy)
 
 
 def unexpected(error: BaseException, with_traceback: bool) -> None:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 GAP = 2  # spaces between columns
 MIN_WRAPPED = 24  # a text column that wraps is never narrower
 Row = Sequence[Any]
+
+HOME: ContextVar[str] = ContextVar("home", default="")  # what --home said
+ADVISED = re.compile(r"\bspine (?=(backfill|captures|deliveries|gc|publish|query|rebuild|rejects|run|sql|verify)\b)")
 
 
 class Format(StrEnum):
@@ -73,6 +79,13 @@ def say(text: str) -> None:
 def code(text: str) -> None:
     """SQL or a command, to be copied: never broken, whatever the width."""
     out().print(text, soft_wrap=True, markup=False)
+
+
+def advise(step: str) -> None:
+    """The next step on stderr. Its commands look at the store that this command was given with --home."""
+    home = HOME.get()
+    told = ADVISED.sub(f"spine --home {shlex.quote(home)} ", step) if home else step
+    errors().print(f"  [bold]next:[/] {escaped(told)}", soft_wrap=True)
 
 
 def note(text: str) -> None:

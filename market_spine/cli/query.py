@@ -59,7 +59,7 @@ def query(
     store = open_store(settings_of(ctx.obj))
     most = limit or (SCREEN if form is Format.TABLE else None)
     columns, rows = _rows(store, find(table), question, symbol, most)
-    empty = "" if rows else _why_empty(store, find(table), question, symbol)
+    empty = "" if rows or form is not Format.TABLE else _why_empty(store, find(table), question, symbol)
     hides_version = frozenset() if question.view is not View.LATEST else VERSION
     title = f"{find(table).sql_name}, {question.view}{f' {as_of}' if as_of else ''}"
     extra = PROVENANCE | hides_version
@@ -140,7 +140,7 @@ def _why_empty(store: Store, named: Named, question: Question, symbol: str | Non
         store.show(engine, named.sql_name, named.table, found)
         likest = "ORDER BY jaro_winkler_similarity(symbol, ?) DESC, symbol LIMIT 3"
         near = engine.execute(
-            f"FROM (SELECT DISTINCT symbol FROM {named.sql_name}) {likest}", [symbol.upper()]
+            f"FROM (SELECT DISTINCT symbol FROM {named.sql_name} WHERE symbol <> '') {likest}", [symbol.upper()]
         ).fetchall()
     captures = "1 capture" if len(found) == 1 else f"{len(found)} captures"
     return f"no rows of {symbol} in {captures}; the nearest symbols: {', '.join(row[0] for row in near) or 'none'}"

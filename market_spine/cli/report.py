@@ -5,11 +5,12 @@ What belongs here: the words and tables of `run` and `backfill`. What does not: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from market_spine.cli.output import STYLES, Format, Listing, escaped, note, say, show
+from market_spine.cli.output import STYLES, Format, Listing, advise, escaped, note, say, show
 from market_spine.cli.work import Forecast, Tally
 from market_spine.domain.captures import Stage
 from market_spine.domain.keys import WeekKey
@@ -36,7 +37,7 @@ def problems(found: Sequence[Problem]) -> None:
     for one in found:
         note(f"[yellow]not understood:[/] {escaped(one.name)}")
         note(f"  {escaped(one.reason)}")
-        note(f"  [bold]next:[/] {escaped(one.override)}")
+        advise(one.override)
 
 
 def absent(found: Mapping[WeekKey, str]) -> None:
@@ -95,7 +96,7 @@ def _lacking(one: Tally, shown: Mapping[str, str]) -> None:
         for key in same:
             note(f"[red]without capture:[/] {one.table} {escaped(key)}: {escaped(shown[key])}")
         if step:
-            note(f"  [bold]next:[/] {escaped(step)}")
+            advise(step)
 
 
 def _follows(key: str, why: str, told: set[str]) -> bool:
@@ -113,22 +114,32 @@ def findings(found: Sequence[Failed]) -> None:
         told = f"{place}: {one.check}: {one.actual}, expected {one.expected}"
         note(f"[{STYLES[one.severity]}]{one.severity}:[/] {escaped(told)}")
     if found:
-        note("  [bold]next:[/] spine sql \"FROM core_quality WHERE status = 'failed'\"")
+        advise("spine sql \"FROM core_quality WHERE status = 'failed'\"")
 
 
 def out_of_date(feed: Feed, found: Sequence[Capture]) -> None:
-    """Captures that need to be calculated again, with the command for the first stage among them."""
+    """Captures that need to be calculated again, with the commands for the first stage among them."""
     if not found:
         return
     by_stage = {stage: [one for one in found if one.stage == stage] for stage in PIPELINES}
     stage, first = next((stage, held) for stage, held in by_stage.items() if held)
-    weeks = sorted({one.week_ending for one in first})
-    tiers = sorted({one.tier for one in first} - {ALL_TIERS})
     tables = ", ".join(sorted({one.table_name for one in found}))
     count = f"{len(found):,} capture{'s' if len(found) > 1 else ''}"
     note(f"[yellow]out of date:[/] {count} made from what is superseded now: {tables}")
-    of = f"-p from={weeks[0]} -p to={weeks[-1]}" + (f" -p tier={','.join(tiers)}" if tiers else "")
-    note(f"  [bold]next:[/] spine run {feed.domain}.{PIPELINES[stage]} {of}")
+    for tier, weeks in stretches((one.tier, one.week_ending) for one in first)[:SHOWN]:
+        of = f"-p from={weeks[0]} -p to={weeks[-1]}" + ("" if tier == ALL_TIERS else f" -p tier={tier}")
+        advise(f"spine run {feed.domain}.{PIPELINES[stage]} {of}")
+
+
+def stretches(places: Iterable[tuple[str, date]]) -> list[tuple[str, list[date]]]:
+    """Per tier the weeks that follow one another: a range over a gap would ask for weeks that are not there."""
+    found: list[tuple[str, list[date]]] = []
+    for tier, week in sorted(set(places)):
+        if found and found[-1][0] == tier and week - found[-1][1][-1] == timedelta(weeks=1):
+            found[-1][1].append(week)
+        else:
+            found.append((tier, [week]))
+    return found
 
 
 def failure(text: str) -> None:
@@ -138,4 +149,4 @@ def failure(text: str) -> None:
     shown = rest if colon and " " not in head else cause.strip()
     note(f"[bold red]error:[/] {escaped(shown)}")
     if remedy:
-        note(f"  [bold]next:[/] {escaped(remedy.strip())}")
+        advise(remedy.strip())

@@ -15,7 +15,6 @@ from market_spine.cli.output import Format, FormatOption, escaped, note
 from market_spine.cli.request import Params, Request, feed_of, parse
 from market_spine.cli.state import State
 from market_spine.domain.captures import RevisionPolicy
-from market_spine.sources.delivery import SYNTHETIC
 
 if TYPE_CHECKING:
     from market_spine.assets.spine import Spine
@@ -143,8 +142,8 @@ def _ask_and_start(
 
     if "raw" in request.tables and spine.source.kind == "file":
         inventory()  # a path that is not there is told before anything is begun
-    if "raw" in request.tables and spine.source.kind == SYNTHETIC:
-        note("[dim]source synthetic: generated weeks, not FINRA's (--source or MARKET_SPINE_SOURCE names another)[/]")
+    if "raw" in request.tables:
+        _check_source(spine, request)
     keys, origin = keys_of(request.feed, request.params, now, inventory, spine.source.kind == "file")
     if origin:
         note(f"[dim]{origin}[/]")
@@ -156,6 +155,19 @@ def _ask_and_start(
         report.plan(work.launches_of(request, request.keys), work.forecast(spine, request, keys, there.have), form)
         return
     _start(state, spine, request, form, bool(filtered and _missing(spine, request, there)))
+
+
+def _check_source(spine: Spine, request: Request) -> None:
+    """Refuse a source that does not fit the store before anything is planned or begun; name the one that is made up."""
+    from market_spine.cli.state import is_there
+    from market_spine.store.records import SYNTHETIC, refuse_mixture
+
+    if spine.source.kind == SYNTHETIC:
+        note("[dim]source synthetic: generated weeks, not FINRA's (--source or MARKET_SPINE_SOURCE names another)[/]")
+    if is_there(spine.store):
+        spine.store.ensure()
+        with spine.store.control.read() as connection:
+            refuse_mixture(connection, request.feed.domain, spine.source.kind, spine.store.home.root)
 
 
 def _missing(spine: Spine, request: Request, there: Availability) -> bool:

@@ -57,10 +57,13 @@ def find(name: str) -> Named:
 
 def _refuse_what_only_sql_reads(name: str) -> None:
     from market_spine.assets.views import views_of
+    from market_spine.store.publish import STAGE_COMPLETIONS, VERSIONS
     from market_spine.store.schema import TABLES
 
-    if name in {table.name for table in TABLES}:
+    if name in {STAGE_COMPLETIONS.name, *(table.name for table in TABLES)}:
         raise QueryError(f"{name} is a control table", f'ask it in SQL: spine sql "FROM {name}"')
+    if name in {f"{table}{suffix}" for table in all_tables() for suffix in VERSIONS}:
+        raise QueryError(f"{name} takes arguments", f'ask it in SQL: spine sql "FROM {name}(...)"')
     for extra in (one for feed in feeds() for one in views_of(feed)):
         if extra.name == name:
             raise QueryError(

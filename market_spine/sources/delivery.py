@@ -12,8 +12,6 @@ from typing import Protocol
 from market_spine.domain.contracts import Feed
 from market_spine.domain.keys import WeekKey
 
-SYNTHETIC = "synthetic"  # the kind of source whose weeks are generated
-
 
 class WeekSource(StrEnum):
     """How the week of a delivery was found, in the order of trust."""

@@ -34,7 +34,7 @@ from market_spine.domain.sessions import session_count
 from market_spine.domain.tiers import Tier
 from market_spine.domain.tiers import tier as parse_tier
 from market_spine.domain.weeks import monday_of, weeks_between
-from market_spine.sources.delivery import SYNTHETIC, Delivery, Empty, EmptyKind, Inventory, Part, WeekSource
+from market_spine.sources.delivery import Delivery, Empty, EmptyKind, Inventory, Part, WeekSource
 from market_spine.sources.synthetic_faults import FAULTS, Draft, Fault, Text
 
 Whole = npt.NDArray[np.int64]
@@ -290,7 +290,7 @@ class SyntheticSource:
     the first publication: asked earlier, the source answers with the original.
     """
 
-    kind = SYNTHETIC
+    kind = "synthetic"
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from market_spine.store import journal
 from market_spine.store.control import Control
 from market_spine.store.home import Home
 from market_spine.store.manifest import Capture, by_ids, inputs_of
+from market_spine.store.records import refuse_mixture
 from market_spine.store.schema import BATCHES, CAPTURE_INPUTS, DELIVERIES, JOURNALLED, MANIFEST, QUALITY, REJECTS
 
 M = MANIFEST.c
@@ -100,6 +101,8 @@ def commit(control: Control, home: Home, batch: Batch) -> Committed:
     """Record ``batch`` in one transaction, or raise CaptureConflict and record nothing."""
     batch_id = uuid.uuid4().hex
     with control.write() as connection:
+        for domain, kind in {(row["domain"], row["source_kind"]) for row in batch.deliveries if row["capture_id"]}:
+            refuse_mixture(connection, domain, kind, home.root)
         decision = _decide(connection, batch, batch_id)
         seq = 1 + (connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0)
         rows = _rows(batch, decision, batch_id, seq, _new_rejects(connection, batch))

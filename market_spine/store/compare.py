@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 NUMERIC = ("DECIMAL", "DOUBLE", "BIGINT", "INTEGER", "HUGEINT", "FLOAT")
-ADDITIVE = ("DECIMAL", "BIGINT")
+ADDITIVE = "total_"  # how names of shares and trades begin
 PARTITION = ("week_ending", "tier")
 # Where a line stood is no key: it moves when a line is added before it. Rows of one venue in one symbol are one.
 RAW_KEY = ("symbol", "mpid")
@@ -48,9 +48,8 @@ def compare(connection: DuckDBPyConnection, table: Table, before: str, after: st
         _show_side(connection, side, relation, key, numeric, others)
     _join(connection, key, [*numeric, *others])
     counted = dict(connection.execute("SELECT change, count(*) FROM compared GROUP BY ALL").fetchall())
-    # Shares and trades add up; ranks, counts of venues and ratios do not.
-    added_up = [column.name for column in values if column.type.startswith(ADDITIVE)]
-    totals = {name: _total(connection, name) for name in added_up}
+    # Shares and trades add up; ranks, extremes and ratios do not.
+    totals = {name: _total(connection, name) for name in numeric if name.startswith(ADDITIVE)}
     return Comparison(
         key=key,
         counts={word: counted.get(word, 0) for word in ("added", "removed", "changed", "unchanged")},

@@ -17,7 +17,7 @@ from market_spine.domain.errors import StoreError
 from market_spine.store.schema import MANIFEST
 from market_spine.store.store import Store
 
-LEAST = timedelta(hours=1)
+LEAST = timedelta(hours=1)  # from the first file of a chunk to its commit take seconds
 GRACE = timedelta(hours=24)  # a run that Dagster watches ends after 2 hours; a command's own has no end
 
 

@@ -33,6 +33,14 @@ AS_OF = """CAST(CAST(ts AS VARCHAR) || CASE length(CAST(ts AS VARCHAR)) WHEN 10 
     AS TIMESTAMPTZ)"""
 
 
+# Suffix of a table's macro -> which of its captures it shows.
+VERSIONS = {
+    "_asof": "As known at a moment (ts); a day means its end in UTC.",
+    "_first_release": "The first capture of each partition.",
+    "_revisions": "Every capture ever made.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Extra:
     """A view or table macro beyond the captured tables: its CREATE statement, and what it holds, in a sentence."""
@@ -98,12 +106,16 @@ def create_relations(
             f"QUALIFY row_number() OVER ({partition} ORDER BY captured_at DESC, is_current DESC, revision DESC) = 1"
         )
         first = f"QUALIFY row_number() OVER ({partition} ORDER BY revision) = 1"
-        for macro, where in {
-            f"{name}_asof(ts)": f"SELECT capture_id {of} AND captured_at <= {AS_OF} {newest}",
-            f"{name}_first_release()": f"SELECT capture_id {of} {first}",
-            f"{name}_revisions()": f"SELECT capture_id {of}",
-        }.items():
-            create_relation(engine, f"MACRO {macro} AS TABLE {every} WHERE m.capture_id IN ({where})")
+        for (suffix, comment), signature, where in zip(
+            VERSIONS.items(),
+            ("(ts)", "()", "()"),
+            (f"{of} AND captured_at <= {AS_OF} {newest}", f"{of} {first}", of),
+            strict=True,
+        ):
+            macro = f"{name}{suffix}"
+            chosen_rows = f"{every} WHERE m.capture_id IN (SELECT capture_id {where})"
+            create_relation(engine, f"MACRO {macro}{signature} AS TABLE {chosen_rows}")
+            engine.execute(f"COMMENT ON MACRO TABLE {macro} IS {literal(comment)}")
 
 
 def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], extras: Sequence[Extra]) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 
 import sqlalchemy as sa
 
 from market_spine.domain.contracts import Severity
+from market_spine.domain.errors import SourceError
 from market_spine.store.schema import DELIVERIES, QUALITY
 
 Q = QUALITY.c
+SYNTHETIC = "synthetic"  # the kind of source whose weeks are generated
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,30 @@ def failed_checks(connection: sa.Connection, execution_ids: Collection[str]) -> 
     return sorted(made, key=lambda one: -gravity.index(one.severity))
 
 
-def source_kinds(connection: sa.Connection, domain: str) -> set[str]:
-    """The kinds of source (file, api, synthetic) whose deliveries were captured for ``domain``."""
+def refuse_mixture(connection: sa.Connection, domain: str, kind: str, root: Path) -> None:
+    """SourceError where captures from a source of ``kind`` would stand beside generated ones, or generated ones beside
+    FINRA's: in an answer nobody could tell them apart."""
+    held = _source_kinds(connection, domain)
+    together = held | {kind}
+    if SYNTHETIC not in together or together == {SYNTHETIC}:
+        return
+    if held == {SYNTHETIC}:
+        raise SourceError(
+            f"the store {root} holds generated weeks, and the source ({kind}) has FINRA's",
+            "name another home: --home FOLDER, or MARKET_SPINE_HOME",
+        )
+    if SYNTHETIC in held:
+        raise SourceError(
+            f"the store {root} holds generated weeks beside FINRA's",
+            "load FINRA's weeks into another home: --home FOLDER",
+        )
+    raise SourceError(
+        f"the store {root} holds FINRA's weeks, and the source generates weeks",
+        "name the source: --source file:FOLDER, or MARKET_SPINE_SOURCE; for generated weeks another home: --home",
+    )
+
+
+def _source_kinds(connection: sa.Connection, domain: str) -> set[str]:
     select = sa.select(DELIVERIES.c.source_kind).where(
         DELIVERIES.c.domain == domain, DELIVERIES.c.capture_id.is_not(None)
     )

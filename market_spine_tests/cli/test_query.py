@@ -80,7 +80,7 @@ def test_a_macro_refuses_what_is_no_week_or_tier(spine: Command, arguments: str,
 def test_every_relation_says_what_it_holds(spine: Command) -> None:
     """Prevents names in the published file that nobody can place."""
     views = "SELECT view_name AS name FROM duckdb_views() WHERE NOT internal AND comment IS NULL"
-    macros = "SELECT function_name FROM duckdb_functions() WHERE function_name = 'otc_top_venues' AND comment IS NULL"
+    macros = "SELECT function_name FROM duckdb_functions() WHERE NOT internal AND comment IS NULL"
     assert spine("sql", f"{views} UNION ALL {macros}", "-f", "json").json() == []
 
 
@@ -110,8 +110,10 @@ def test_formats_say_the_same(spine: Command) -> None:
         (("query", "raw", "--first-release", "--all-revisions"), "several versions", "use one of"),
         (("query", "otc_record_hash", "--first-release"), "a view over the latest captures", "ask a table"),
         (("query", "raw", "--home", "nowhere"), "there is no store in", "nowhere init  # or: spine demo"),
-        (("query", "core_rejects"), "core_rejects is a control table", 'spine sql "FROM core_rejects"'),
+        (("query", "core_rejects"), "core_rejects is a control table", 'sql "FROM core_rejects"'),
         (("query", "otc_top_venues"), "otc_top_venues takes arguments", "FROM otc_top_venues(...)"),
+        (("query", "otc_raw_asof"), "otc_raw_asof takes arguments", "FROM otc_raw_asof(...)"),
+        (("query", "core_stage_completions"), "is a control table", "FROM core_stage_completions"),
     ],
 )
 def test_a_bad_question_names_cause_and_remedy(

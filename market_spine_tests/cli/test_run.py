@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import time_machine
 
+from market_spine.cli.report import stretches
 from market_spine.domain.tiers import Tier
 from market_spine_tests.cli.conftest import SOURCE, Command, call
 from market_spine_tests.sources.finra_cases import ROWS
@@ -222,7 +223,11 @@ HEADER = b"WeekEnding|Tier|Symbol|MPID|TotalShares|TotalTrades\n"
     [
         (b"a|b\n1|2\n", "the header lacks", "give it a header with WeekEnding|Tier|Symbol"),
         (HEADER, "has a header and no rows", "fetch the file again"),
-        (HEADER + b"2025-11-14|OTC|AAAA|XXXX|1|1\n", "minimum_records: 1 rows", "repeat with -p min_records=0"),
+        (
+            HEADER + b"2025-11-14|OTC|AAAA|XXXX|1|1\n",
+            "minimum_records: 1 rows",
+            "--week-ending 2025-11-14 --tier OTC -p min_records=0",
+        ),
         (
             HEADER + b"2025-11-14|OTC|AAAA|XXXX|1|x\n" * 9,
             "error_rate",
@@ -256,6 +261,8 @@ def test_generated_and_real_weeks_do_not_mix(home: Path, own_home: Path, tmp_pat
     assert (into_real.code, "holds FINRA's weeks" in into_real.err) == (2, True), into_real.err
     assert "source synthetic: generated weeks, not FINRA's" in into_real.err
     assert "next: name the source" in into_real.err
+    planned = call(*load, "--dry-run", MARKET_SPINE_HOME=real)
+    assert (planned.code, planned.out) == (2, ""), "a plan that could not be carried out"
     listed = call("captures", "list", "raw", "--all", "-f", "json", MARKET_SPINE_HOME=real).json()
     assert [one["rows"] for one in listed] == [1]
 
@@ -273,6 +280,19 @@ def test_what_a_load_leaves_out_of_date_is_told_and_the_command_mends_it(own_hom
         mend = command.strip().splitlines()[0]
         assert mend.endswith("compute_rolling -p from=2025-10-31 -p to=2025-11-14 -p tier=OTC")
         assert "out of date" not in call(*shlex.split(mend)[1:]).err
+
+
+def test_a_gap_in_what_is_out_of_date_gives_two_commands(own_home: Path) -> None:
+    """Prevents advice that asks for weeks which are not there; each command looks at the store of --home."""
+    stale = [("OTC", date(2025, 1, 3)), ("OTC", date(2025, 1, 10)), ("OTC", date(2025, 1, 24))]
+    stale += [("NMS_TIER_1", date(2025, 1, 17))]
+    assert stretches(stale) == [
+        ("NMS_TIER_1", [date(2025, 1, 17)]),
+        ("OTC", [date(2025, 1, 3), date(2025, 1, 10)]),
+        ("OTC", [date(2025, 1, 24)]),
+    ]
+    answer = call("--home", str(own_home), "captures", "show", "nothing", MARKET_SPINE_HOME="/nowhere")
+    assert f"next: see the ids with: spine --home {own_home} captures list --all" in answer.err
 
 
 def test_what_checks_found_in_captured_weeks_is_told(home: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from market_spine.domain.captures import RevisionPolicy, View
-from market_spine.domain.errors import CaptureConflict, StoreError
+from market_spine.domain.errors import CaptureConflict, SourceError, StoreError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.store.commit import Batch, Committed, NewCapture, commit
@@ -305,6 +305,29 @@ def test_a_failure_in_the_middle_leaves_nothing(store: Store, spoiled: dict[str,
     assert [entry.seq for entry in read(store.home.journal, JOURNALLED)] == [1]
     put(store, raw(seconds=1, content="b"))
     assert [entry.seq for entry in read(store.home.journal, JOURNALLED)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "cause"),
+    [
+        ("synthetic", "file", "holds generated weeks, and the source \\(file\\) has FINRA's"),
+        ("file", "synthetic", "holds FINRA's weeks, and the source generates weeks"),
+        ("file", "api", None),
+        ("synthetic", "synthetic", None),
+    ],
+)
+def test_generated_and_real_weeks_never_meet(store: Store, first: str, second: str, cause: str | None) -> None:
+    """Prevents two loads that began at once, each into an empty store, from mixing what nobody can tell apart."""
+    one, two = raw(), raw(seconds=1, content="b")
+    put(store, one, deliveries=[delivery(one.capture_id, source_kind=first)])
+    before = counts(store)
+    entry = {"deliveries": [delivery(two.capture_id, source_kind=second)]}
+    if cause is None:
+        put(store, two, **entry)
+        return
+    with pytest.raises(SourceError, match=cause):
+        put(store, two, **entry)
+    assert counts(store) == before
 
 
 @pytest.mark.parametrize("change", [{"inputs": ("missing",)}, {"row_count": -1}])
