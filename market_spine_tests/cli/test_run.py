@@ -282,8 +282,8 @@ def test_what_a_load_leaves_out_of_date_is_told_and_the_command_mends_it(own_hom
         assert "out of date" not in call(*shlex.split(mend)[1:]).err
 
 
-def test_a_gap_in_what_is_out_of_date_gives_two_commands(own_home: Path) -> None:
-    """Prevents advice that asks for weeks which are not there; each command looks at the store of --home."""
+def test_a_gap_in_what_is_out_of_date_gives_two_stretches() -> None:
+    """Prevents advice that asks for weeks which are not there."""
     stale = [("OTC", date(2025, 1, 3)), ("OTC", date(2025, 1, 10)), ("OTC", date(2025, 1, 24))]
     stale += [("NMS_TIER_1", date(2025, 1, 17))]
     assert stretches(stale) == [
@@ -291,8 +291,13 @@ def test_a_gap_in_what_is_out_of_date_gives_two_commands(own_home: Path) -> None
         ("OTC", [date(2025, 1, 3), date(2025, 1, 10)]),
         ("OTC", [date(2025, 1, 24)]),
     ]
-    answer = call("--home", str(own_home), "captures", "show", "nothing", MARKET_SPINE_HOME="/nowhere")
-    assert f"next: see the ids with: spine --home {own_home} captures list --all" in answer.err
+
+
+def test_advice_looks_at_the_store_that_the_command_was_given(demo_home: Path) -> None:
+    """Prevents a command to copy that changes or asks the default store instead of the one of --home."""
+    answer = call("--home", str(demo_home), "captures", "show", "nothing", MARKET_SPINE_HOME="/nowhere")
+    assert f"next: see the ids with: spine --home {demo_home} captures list --all" in answer.err
+    assert "spine captures list --all" in call("captures", "show", "nothing", MARKET_SPINE_HOME=str(demo_home)).err
 
 
 def test_what_checks_found_in_captured_weeks_is_told(home: Path) -> None:
