@@ -22,7 +22,7 @@ from market_spine.domain import reference
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.sessions import EXCHANGE, sessions_of_week
 from market_spine.sources.delivery import Delivery, Part, WeekSource
-from market_spine.store.commit import Run
+from market_spine.store.ledger import Run
 
 KEY = dg.AssetKey([reference.NAME, reference.TRADING_CALENDAR.name])
 RAW = RawTable(reference.DOMAIN, CALENDAR, reference.TRADING_CALENDAR, reference.TRADING_CALENDAR.name)

@@ -21,8 +21,9 @@ from market_spine.domain.contracts import Table
 from market_spine.domain.errors import CaptureConflict, ClockError
 from market_spine.domain.keys import WeekKey
 from market_spine.sources.landing import Landed
-from market_spine.store.commit import Batch, NewCapture, Run, commit
+from market_spine.store.commit import Batch, NewCapture, commit
 from market_spine.store.files import EMPTY_CONTENT, Content, canonical_row, contents, relative_path, write_files
+from market_spine.store.ledger import Run
 from market_spine.store.manifest import Capture, Question, captures, newest
 from market_spine.store.relations import create_view
 

@@ -17,9 +17,10 @@ from market_spine.checks.judge import judge
 from market_spine.domain.contracts import Calculation, Table
 from market_spine.domain.errors import CalculationError
 from market_spine.domain.keys import WeekKey
-from market_spine.store.commit import Batch, NewCapture, Run, commit
+from market_spine.store.commit import Batch, NewCapture, commit
 from market_spine.store.engine import clear
 from market_spine.store.files import EMPTY_CONTENT, Content, canonical_row, contents, relative_path, write_files
+from market_spine.store.ledger import Run
 from market_spine.store.manifest import Capture
 from market_spine.store.plan import Input, Plan, Target, plan
 from market_spine.store.rejects import FOUND, reject_rows

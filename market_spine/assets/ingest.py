@@ -26,8 +26,9 @@ from market_spine.domain.keys import WeekKey
 from market_spine.sources import lines, parse
 from market_spine.sources.delivery import Delivery, Empty, WeekSource
 from market_spine.sources.landing import Landed
-from market_spine.store.commit import Batch, Run, commit
+from market_spine.store.commit import Batch, commit
 from market_spine.store.engine import clear
+from market_spine.store.ledger import Run
 from market_spine.store.manifest import Question
 from market_spine.store.records import refuse_mixture
 from market_spine.store.rejects import reject_rows

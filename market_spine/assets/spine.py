@@ -12,7 +12,7 @@ from dagster_duckdb import DuckDBResource
 from market_spine.sources.delivery import Source
 from market_spine.sources.landing import Landing
 from market_spine.store import engine
-from market_spine.store.commit import Run
+from market_spine.store.ledger import Run
 from market_spine.store.store import Store
 
 if TYPE_CHECKING:

@@ -21,20 +21,12 @@ from market_spine.domain.keys import WeekKey
 from market_spine.store import journal
 from market_spine.store.control import Control
 from market_spine.store.home import Home
+from market_spine.store.ledger import Run, seal
 from market_spine.store.manifest import Capture, by_ids, inputs_of
 from market_spine.store.records import refuse_mixture
-from market_spine.store.schema import BATCHES, CAPTURE_INPUTS, DELIVERIES, JOURNALLED, MANIFEST, QUALITY, REJECTS
+from market_spine.store.schema import CAPTURE_INPUTS, DELIVERIES, MANIFEST, QUALITY, REJECTS
 
 M = MANIFEST.c
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Who writes: the Dagster run, the business process around it, and the clock reading it works with."""
-
-    execution_id: str
-    correlation_id: str
-    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,36 +95,15 @@ def commit(control: Control, home: Home, batch: Batch) -> Committed:
     with control.write() as connection:
         for domain, kind in {(row["domain"], row["source_kind"]) for row in batch.deliveries if row["capture_id"]}:
             refuse_mixture(connection, domain, kind, home.root)
-        decision = _decide(connection, batch, batch_id)
-        seq = 1 + (connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0)
-        rows = _rows(batch, decision, batch_id, seq, _new_rejects(connection, batch))
-        entry = journal.Entry(seq, batch_id, rows, decision.superseded, decision.overwritten, decision.revived)
-        apply(connection, entry)
+        decision = _decide(connection, batch)
+        rows = _rows(batch, decision, _new_rejects(connection, batch))
+        flags = (decision.superseded, decision.overwritten, decision.revived)
+        seal(connection, home, batch.run, batch.table_name, journal.Entry(0, batch_id, rows, *flags))
         stored = by_ids(connection, [row["capture_id"] for row in decision.rows])
-        journal.write(home.journal, entry)  # last, so that a row which the tables refuse is never in the journal
     return Committed(batch_id, tuple(stored.values()), tuple(decision.already_there))
 
 
-def apply(connection: sa.Connection, entry: journal.Entry) -> None:
-    """Put one journal entry into the tables; a rebuild replays entries through this same function."""
-    if entry.superseded:
-        _update(connection, entry.superseded, is_current=0)
-    if entry.revived:
-        _update(connection, entry.revived, is_current=1)
-    if entry.overwritten:
-        _update(connection, entry.overwritten, status="overwritten")
-    for table in JOURNALLED:
-        rows = entry.rows.get(table.name)
-        if rows:
-            connection.execute(sa.insert(table), rows)
-
-
-def _update(connection: sa.Connection, ids: list[str], **values: Any) -> None:
-    statement = sa.update(MANIFEST).where(M.capture_id == sa.bindparam("id")).values(**values)
-    connection.execute(statement, [{"id": capture_id} for capture_id in ids])
-
-
-def _decide(connection: sa.Connection, batch: Batch, batch_id: str) -> _Decision:
+def _decide(connection: sa.Connection, batch: Batch) -> _Decision:
     decision = _Decision()
     existing = by_ids(connection, [new.capture_id for new in batch.captures])
     places = _places(connection, batch)
@@ -167,7 +138,7 @@ def _decide(connection: sa.Connection, batch: Batch, batch_id: str) -> _Decision
             if overwrites:
                 decision.overwritten.append(current.capture_id)
         revision = current.revision if overwrites and current else last_revision + 1
-        decision.rows.append(_manifest_row(new, batch, batch_id, revision, becomes_current))
+        decision.rows.append(_manifest_row(new, batch, revision, becomes_current))
     return decision
 
 
@@ -223,7 +194,7 @@ def _places(connection: sa.Connection, batch: Batch) -> dict[tuple[str, date, st
     return {place: (current.get(place), revision) for place, revision in revisions.items()}
 
 
-def _manifest_row(new: NewCapture, batch: Batch, batch_id: str, revision: int, is_current: bool) -> dict[str, Any]:
+def _manifest_row(new: NewCapture, batch: Batch, revision: int, is_current: bool) -> dict[str, Any]:
     return {
         "capture_id": new.capture_id,
         "domain": new.domain,
@@ -246,8 +217,6 @@ def _manifest_row(new: NewCapture, batch: Batch, batch_id: str, revision: int, i
         "inputs_hash": new.inputs_hash,
         "landing_id": new.landing_id,
         "policy": new.policy.value,
-        "execution_id": batch.run.execution_id,
-        "batch_id": batch_id,
         "correlation_id": batch.run.correlation_id,
         "metrics_json": json.dumps(new.metrics, sort_keys=True),
     }
@@ -265,19 +234,9 @@ def _new_rejects(connection: sa.Connection, batch: Batch) -> list[dict[str, Any]
     return [row for row in batch.rejects if tuple(row[name] for name in of) not in known]
 
 
-def _rows(
-    batch: Batch, decision: _Decision, batch_id: str, seq: int, rejects: list[dict[str, Any]]
-) -> dict[str, list[dict[str, Any]]]:
-    who = {"execution_id": batch.run.execution_id, "batch_id": batch_id}
+def _rows(batch: Batch, decision: _Decision, rejects: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     new_ids = {row["capture_id"] for row in decision.rows}
-    header = {
-        "seq": seq,
-        "table_name": batch.table_name,
-        "correlation_id": batch.run.correlation_id,
-        "committed_at": batch.run.now,
-    }
     return {
-        BATCHES.name: [header | who],
         MANIFEST.name: decision.rows,
         CAPTURE_INPUTS.name: [
             {"capture_id": new.capture_id, "input_capture_id": capture_id}
@@ -285,10 +244,10 @@ def _rows(
             if new.capture_id in new_ids
             for capture_id in new.inputs
         ],
-        DELIVERIES.name: [row | who for row in batch.deliveries],
-        REJECTS.name: [row | who | {"rejected_at": batch.run.now} for row in rejects],
+        DELIVERIES.name: list(batch.deliveries),
+        REJECTS.name: [row | {"rejected_at": batch.run.now} for row in rejects],
         QUALITY.name: [
-            row | who | {"checked_at": batch.run.now}
+            row | {"checked_at": batch.run.now}
             for row in batch.quality
             if row["capture_id"] not in decision.unrecorded  # findings about what never was an answer
         ],

@@ -9,8 +9,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from market_spine.domain.errors import StoreError
+from market_spine.store.columns import METADATA
 from market_spine.store.files import fsync_folder
-from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST, METADATA
+from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 from market_spine.store.verify import Difference
 

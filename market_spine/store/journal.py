@@ -20,8 +20,8 @@ import zstandard
 from sqlalchemy import Table
 
 from market_spine.domain.errors import StoreError
+from market_spine.store.columns import Moment, moment_text
 from market_spine.store.files import fsync_folder, make_folder
-from market_spine.store.schema import Moment, moment_text
 
 PER_FOLDER = 1000
 

@@ -15,7 +15,7 @@ from market_spine.assets.spine import Engine
 from market_spine.assets.tables import steps_of
 from market_spine.domain.errors import CalculationError, StoreError
 from market_spine.feeds.otc import FEED
-from market_spine.store.commit import Run
+from market_spine.store.ledger import Run
 from market_spine_tests.journeys.stage import NOW, Scene, key, lines, put, staged, text
 
 WEEK, NEXT = key("2025-11-14"), key("2025-11-21")

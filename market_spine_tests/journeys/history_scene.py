@@ -33,7 +33,7 @@ from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import OTC
 from market_spine.sources.delivery import Delivery, Empty, EmptyKind, Inventory, Part, WeekSource
-from market_spine.store.commit import Run
+from market_spine.store.ledger import Run
 from market_spine.store.manifest import Capture, Question
 from market_spine.store.store import Store
 from market_spine_tests.journeys.history_model import HEADER, History, Line, Rows, State, file_of, is_fit

@@ -16,7 +16,7 @@ from market_spine.assets.spine import Spine
 from market_spine.assets.tables import steps_of
 from market_spine.domain.captures import View
 from market_spine.feeds.otc import OTC
-from market_spine.store.commit import Run
+from market_spine.store.ledger import Run
 from market_spine.store.manifest import Question, inputs_of
 from market_spine.store.store import Store
 from market_spine.store.verify import verify

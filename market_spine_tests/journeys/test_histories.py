@@ -33,7 +33,7 @@ from market_spine.domain.errors import ClockError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import OTC
-from market_spine.store.commit import Run
+from market_spine.store.ledger import Run
 from market_spine.store.manifest import Question, by_ids, inputs_of
 from market_spine.store.plan import Target
 from market_spine.store.publish import fill

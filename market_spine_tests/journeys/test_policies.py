@@ -12,7 +12,7 @@ from market_spine.assets.capture import Options
 from market_spine.assets.ingest import ingest
 from market_spine.domain.captures import Action, IngestionResult, RevisionPolicy, View
 from market_spine.domain.errors import ClockError
-from market_spine.store.commit import Run
+from market_spine.store.ledger import Run
 from market_spine_tests.journeys.stage import POLICIES, Clock, Scene, key, line, put, staged, text
 
 WEEK = key("2025-11-14")

@@ -30,7 +30,7 @@ from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import OTC
 from market_spine.settings import Settings, build_spine
-from market_spine.store.commit import Run
+from market_spine.store.ledger import Run
 from market_spine.store.manifest import Question
 from market_spine.store.store import Store
 

@@ -40,7 +40,7 @@ from market_spine.domain.keys import WeekKey
 from market_spine.domain.sessions import calendar
 from market_spine.feeds.otc import OTC
 from market_spine.sources.synthetic import SyntheticSource
-from market_spine.store.commit import Run
+from market_spine.store.ledger import Run
 from market_spine.store.manifest import Question
 from market_spine.store.publish import publish
 from market_spine.store.store import Store

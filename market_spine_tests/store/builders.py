@@ -12,7 +12,8 @@ from market_spine.domain.captures import RevisionPolicy, Stage, capture_id
 from market_spine.domain.contracts import Column, Table
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
-from market_spine.store.commit import Batch, NewCapture, Run
+from market_spine.store.commit import Batch, NewCapture
+from market_spine.store.ledger import Run
 
 T0 = datetime(2025, 12, 15, 15, tzinfo=UTC)
 WEEK = date(2025, 11, 14)

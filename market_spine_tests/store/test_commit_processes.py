@@ -12,9 +12,10 @@ from market_spine.domain.captures import View
 from market_spine.domain.errors import CaptureConflict
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
-from market_spine.store.commit import apply, commit
+from market_spine.store.commit import commit
 from market_spine.store.control import Control
 from market_spine.store.journal import read
+from market_spine.store.ledger import apply
 from market_spine.store.manifest import Question
 from market_spine.store.schema import JOURNALLED, MANIFEST
 from market_spine.store.store import Store

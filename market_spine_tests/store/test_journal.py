@@ -20,12 +20,14 @@ from market_spine.domain.errors import StoreError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.store import journal
-from market_spine.store.commit import Batch, apply, commit
+from market_spine.store.commit import Batch, commit
 from market_spine.store.control import Control
 from market_spine.store.journal import Entry, read, write
-from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST, REJECTS
+from market_spine.store.ledger import apply, transaction
+from market_spine.store.schema import ANOMALIES, ANOMALY_LOG, BATCHES, JOURNALLED, MANIFEST, REJECTS
 from market_spine.store.store import Store
-from market_spine_tests.store.builders import OTC, T0, WEEK, batch, delivery, derived, quality, raw, reject
+from market_spine_tests.store.builders import OTC, RUN, T0, WEEK, batch, delivery, derived, quality, raw, reject
+from market_spine_tests.store.good_rows import GOOD
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 MOMENTS = st.datetimes(datetime(2012, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # bounds
@@ -228,6 +230,12 @@ def _history(store: Store) -> None:
     blocked = delivery(None, "blocked", reason="too few")
     commit(store.control, store.home, Batch("otc_raw", batch().run, deliveries=[blocked], quality=[quality()]))
     commit(store.control, store.home, batch())
+    for change in ({}, {"severity": "ERROR", "times_seen": 2}):  # the second takes the first one's place
+        with transaction(store.control, store.home, RUN, "core_anomalies") as draft:
+            draft.put(ANOMALIES, GOOD["core_anomalies"] | change)
+    with transaction(store.control, store.home, RUN, "core_data_readiness") as draft:
+        for table in JOURNALLED[JOURNALLED.index(ANOMALY_LOG) :]:
+            draft.put(table, GOOD[table.name])
 
 
 def _contents(control: Control) -> dict[str, list[Any]]:

@@ -9,56 +9,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from market_spine.store.control import Control
-from market_spine.store.schema import METADATA, TABLES, Moment, moment_of, moment_text
+from market_spine.store.columns import METADATA, Moment, moment_of, moment_text
+from market_spine.store.control import Control, migrations
+from market_spine.store.schema import TABLES
 from market_spine.store.store import Store
-from market_spine_tests.store.builders import RUN, T0, WEEK, delivery, quality, reject
+from market_spine_tests.store.builders import T0, WEEK
+from market_spine_tests.store.good_rows import BATCH_ROW, GOOD, MANIFEST_ROW
 
-MANIFEST_ROW = {
-    "capture_id": "finra.otc_transparency:OTC:2025-11-14:20251215T150000Z",
-    "domain": "finra.otc_transparency",
-    "table_name": "otc_raw",
-    "stage": "INGESTED",
-    "week_ending": WEEK,
-    "tier": "OTC",
-    "partition_key": "{}",
-    "status": "complete",
-    "revision": 1,
-    "is_current": 1,
-    "row_count": 1,
-    "content_hash": "0" * 32,
-    "file_path": "otc_raw/1.parquet",
-    "file_sha256": "0" * 64,
-    "file_bytes": 1 << 40,
-    "captured_at": T0,
-    "computed_at": T0,
-    "calc_version": "1.0",
-    "inputs_hash": "0" * 32,
-    "landing_id": None,
-    "policy": "versioned",
-    "execution_id": "run-1",
-    "batch_id": "b1",
-    "correlation_id": "c1",
-    "metrics_json": "{}",
-}
-WHO = {"execution_id": RUN.execution_id, "batch_id": "b1"}
-BATCH_ROW = WHO | {"seq": 1, "table_name": "otc_raw", "correlation_id": "c1", "committed_at": T0}
-GOOD: dict[str, dict[str, Any]] = {
-    "core_batches": BATCH_ROW,
-    "core_manifest": MANIFEST_ROW,
-    "core_capture_inputs": {"capture_id": MANIFEST_ROW["capture_id"], "input_capture_id": "other"},
-    "core_deliveries": delivery(str(MANIFEST_ROW["capture_id"])) | WHO,
-    "core_rejects": reject(7) | WHO | {"rejected_at": T0},
-    "core_quality": quality() | WHO | {"checked_at": T0},
-    "core_calc_dependencies": {
-        "domain": "finra.otc_transparency",
-        "table_name": "otc_symbol_hhi",
-        "depends_on_table": "otc_venue_volume",
-        "depends_on_domain": "finra.otc_transparency",
-        "weeks_back": 0,
-        "dependency_type": "calculation",
-    },
-}
 OTHER = {"capture_id": "other", "file_path": "otc_raw/2.parquet", "is_current": 0, "revision": 2}
 
 BAD: list[tuple[str, dict[str, Any]]] = [
@@ -102,6 +59,34 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("core_calc_dependencies", {"depends_on_table": "x", "weeks_back": -1}),
     ("core_calc_dependencies", {"depends_on_table": "x", "dependency_type": "guess"}),
     ("core_calc_dependencies", {}),
+    ("core_anomalies", {"id": 2}),  # a second open anomaly of one fingerprint
+    ("core_anomalies", {"id": 2, "fingerprint": "g", "severity": "DEBUG"}),
+    ("core_anomalies", {"id": 2, "fingerprint": "g", "category": "NETWORK"}),
+    ("core_anomalies", {"id": 2, "fingerprint": "g", "stage": "CALC"}),
+    ("core_anomalies", {"id": 2, "fingerprint": "g", "cause_id": 2}),
+    ("core_anomalies", {"id": 2, "fingerprint": "g", "cause_id": 9}),
+    ("core_anomalies", {"id": 2, "fingerprint": "g", "times_seen": 0}),
+    ("core_anomalies", {"id": 2, "fingerprint": "g", "resolved_at": T0, "resolved_by": "ops"}),
+    ("core_anomalies", {"id": 2, "fingerprint": "g", "resolved_at": T0, "resolution_note": "mended"}),
+    ("core_anomaly_log", {"seq": 2, "anomaly_id": 9}),
+    ("core_anomaly_log", {"seq": 2, "change": "deleted"}),
+    ("core_anomaly_log", {}),
+    ("core_certificates", {}),
+    ("core_certificates", {"certificate_id": "d" * 64, "batch_id": "missing"}),
+    ("core_certificate_log", {"seq": 2}),  # a second entry of one hash
+    ("core_certificate_log", {"seq": 2, "entry_hash": "2" * 64, "event": "revoked"}),
+    ("core_certificate_log", {"seq": 2, "entry_hash": "2" * 64, "certificate_id": "missing"}),
+    ("core_data_readiness", {"id": 2}),  # a second verdict on one week and use case
+    ("core_data_readiness", {"id": 2, "ready_for": "research", "certificate_id": None}),
+    ("core_data_readiness", {"id": 2, "ready_for": "research", "is_ready": 0, "certificate_id": None}),
+    ("core_data_readiness", {"id": 2, "ready_for": "research", "is_ready": 0, "state": "MISSING"}),
+    ("core_readiness_log", {"seq": 2, "to_state": "READY"}),
+    ("core_readiness_log", {}),
+    ("core_events", {}),
+    ("core_calendar_vintages", {}),
+    ("core_expected_schedules", {"id": 2}),
+    ("core_expected_schedules", {"id": 2, "pipeline": "x", "schedule_type": "HOURLY"}),
+    ("core_heartbeats", {}),
 ]
 
 
@@ -190,7 +175,7 @@ def test_metadata_is_what_the_migrations_create(store: Store, tmp_path: Any, req
             other = sa.create_engine(f"sqlite:///{tmp_path / 'declared.db'}", poolclass=NullPool)
             METADATA.create_all(other)
             declared = {table.name: _shape(sa.inspect(other), table.name) for table in TABLES}
-    assert len(migrated) == 7
+    assert len(migrated) == 17
     assert migrated == declared
     assert all(shape["columns"] for shape in migrated.values())
 
@@ -242,6 +227,6 @@ def test_dates_come_back_as_dates(filled: Store) -> None:
 def test_a_second_database_has_nothing_of_the_first(store: Store, tmp_path: Any) -> None:
     """Prevents engines from being shared between stores by anything but their URL."""
     other = Control(f"sqlite:///{tmp_path / 'other.db'}")
-    assert other.ensure() == ["0001"]
+    assert other.ensure() == [migration for migration, _ in migrations()]
     assert other.engine is not store.control.engine
     other.dispose()

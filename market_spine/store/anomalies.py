@@ -1,0 +1,66 @@
+"""core_anomalies and its log, as read and as put in. Deciding what opens and closes is `governance`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+
+from market_spine.domain.trust import AnomalyChange
+from market_spine.store.ledger import Draft
+from market_spine.store.manifest import IN_LIMIT
+from market_spine.store.schema import ANOMALIES, ANOMALY_LOG
+
+A = ANOMALIES.c
+Row = dict[str, Any]
+
+
+def any_open(connection: sa.Connection, fingerprints: Collection[str]) -> bool:
+    """Whether one of ``fingerprints`` has an open anomaly."""
+    listed = sorted(fingerprints)
+    for start in range(0, len(listed), IN_LIMIT):
+        found = sa.select(A.id).where(A.fingerprint.in_(listed[start : start + IN_LIMIT]), A.resolved_at.is_(None))
+        if connection.scalar(found.limit(1)) is not None:
+            return True
+    return False
+
+
+def open_rows(
+    connection: sa.Connection, domain: str | None = None, weeks: tuple[date, date] | None = None
+) -> list[Row]:
+    """Open anomalies, by id: of one domain, and of weeks from .. to, both included."""
+    select = sa.select(ANOMALIES).where(A.resolved_at.is_(None)).order_by(A.id)
+    if domain is not None:
+        select = select.where(A.domain == domain)
+    if weeks is not None:
+        select = select.where(A.week_ending.between(*weeks))
+    return [dict(row) for row in connection.execute(select).mappings()]
+
+
+def by_id(connection: sa.Connection, anomaly_id: int) -> Row | None:
+    """One anomaly, open or not."""
+    found = connection.execute(sa.select(ANOMALIES).where(A.id == anomaly_id)).mappings().first()
+    return dict(found) if found else None
+
+
+def history(connection: sa.Connection, anomaly_id: int) -> list[Row]:
+    """Everything that happened to one anomaly, in order."""
+    log = ANOMALY_LOG.c
+    select = sa.select(ANOMALY_LOG).where(log.anomaly_id == anomaly_id).order_by(log.seq)
+    return [dict(row) for row in connection.execute(select).mappings()]
+
+
+def put(draft: Draft, row: Mapping[str, Any], change: AnomalyChange, actor: str, note: str = "") -> None:
+    """The anomaly as it stands from now on, and a line of the log."""
+    draft.put(ANOMALIES, row)
+    entry = {name: row[name] for name in ("severity", "message", "cause_id", "capture_id")}
+    number = draft.next_number(ANOMALY_LOG.c.seq)
+    who = {"seq": number, "anomaly_id": row["id"], "actor": actor, "changed_at": draft.run.now}
+    draft.put(ANOMALY_LOG, entry | who | {"change": change.value, "note": note})
+
+
+def next_id(draft: Draft) -> int:
+    """The number of a new anomaly."""
+    return draft.next_number(A.id)

@@ -1,0 +1,113 @@
+"""One control transaction: its rows numbered, put into the tables and journalled, or nothing at all.
+
+What belongs here: how rows get into the control tables, now and in a rebuild. What does not: which rows (`commit` for
+captures, `governance` for the business record).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from market_spine.store import journal
+from market_spine.store.control import Control
+from market_spine.store.home import Home
+from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST, STANDING
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Who writes: the Dagster run, the business process around it, and the clock reading it works with."""
+
+    execution_id: str
+    correlation_id: str
+    now: datetime
+
+
+@dataclass
+class Draft:
+    """The rows of one transaction in the making, by table; `seal` adds who wrote them."""
+
+    connection: sa.Connection
+    run: Run
+    batch_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def put(self, table: sa.Table, row: Mapping[str, Any]) -> None:
+        """Add a row; one of a `STANDING` table replaces the row of the same key, in the draft too."""
+        rows = self.rows.setdefault(table.name, [])
+        if table in STANDING:
+            names = [column.name for column in table.primary_key]
+            rows[:] = [one for one in rows if any(one[name] != row[name] for name in names)]
+        rows.append(dict(row))
+
+    def next_number(self, column: sa.Column[Any]) -> int:
+        """One more than the highest ``column`` of its table, rows of this draft included."""
+        drafted: list[int] = [row[column.name] for row in self.rows.get(column.table.name, ())]
+        recorded: int = self.connection.scalar(sa.select(sa.func.max(column))) or 0
+        return 1 + max(recorded, *drafted, 0)
+
+
+@contextmanager
+def transaction(control: Control, home: Home, run: Run, subject: str) -> Iterator[Draft]:
+    """Rows that are decided on under the write lock; where none are drafted, nothing is recorded."""
+    with control.write() as connection:
+        draft = Draft(connection, run)
+        yield draft
+        if draft.rows:
+            seal(connection, home, run, subject, journal.Entry(0, draft.batch_id, draft.rows))
+
+
+def seal(connection: sa.Connection, home: Home, run: Run, subject: str, entry: journal.Entry) -> None:
+    """Number ``entry``, put it into the tables and journal it. ``subject`` is the table that it is about."""
+    seq = 1 + (connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0)
+    who = {"execution_id": run.execution_id, "batch_id": entry.batch_id}
+    header = {
+        "seq": seq,
+        "table_name": subject,
+        "correlation_id": run.correlation_id,
+        "committed_at": run.now,
+    }
+    rows = {BATCHES.name: [header | who]}
+    for table in JOURNALLED:
+        own = {name: who[name] for name in who.keys() & table.c.keys()}
+        rows.setdefault(table.name, [row | own for row in entry.rows.get(table.name, [])])
+    numbered = journal.Entry(seq, entry.batch_id, rows, entry.superseded, entry.overwritten, entry.revived)
+    apply(connection, numbered)
+    journal.write(home.journal, numbered)  # last, so that a row which the tables refuse is never in the journal
+
+
+def apply(connection: sa.Connection, entry: journal.Entry) -> None:
+    """Put one journal entry into the tables; a rebuild replays entries through this same function."""
+    if entry.superseded:
+        _update(connection, entry.superseded, is_current=0)
+    if entry.revived:
+        _update(connection, entry.revived, is_current=1)
+    if entry.overwritten:
+        _update(connection, entry.overwritten, status="overwritten")
+    for table in JOURNALLED:
+        rows = entry.rows.get(table.name)
+        if rows and table in STANDING:
+            _replace(connection, table, rows)
+        elif rows:
+            connection.execute(sa.insert(table), rows)
+
+
+def _replace(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Rows take the place of those with their key. Updated, not deleted: logs refer to them."""
+    key = list(table.primary_key)
+    for row in rows:
+        same = sa.and_(*(column == row[column.name] for column in key))
+        if connection.execute(sa.update(table).where(same).values(row)).rowcount == 0:
+            connection.execute(sa.insert(table), row)
+
+
+def _update(connection: sa.Connection, ids: list[str], **values: Any) -> None:
+    statement = sa.update(MANIFEST).where(MANIFEST.c.capture_id == sa.bindparam("id")).values(**values)
+    connection.execute(statement, [{"id": capture_id} for capture_id in ids])
