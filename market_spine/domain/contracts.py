@@ -89,6 +89,7 @@ class Invariant:
 
     The SQL returns one row per violated partition: ``week_ending, tier, observed, expected`` (tier is absent for
     week-partitioned tables). The new rows of all partitions at once are readable under the table's own name.
+    ``message`` says a violation in words for people, with {observed} and {expected} filled in.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Invariant:
     sql: str
     severity: Severity = Severity.CRITICAL
     category: Category = Category.CONSISTENCY
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,14 @@ class WeekError(SpineError):
     """A date that is not the Friday that ends a week."""
 
 
+class CalendarError(SpineError):
+    """A calendar vintage or correction that cannot be read, or that says what no trading calendar can."""
+
+
+class PolicyError(SpineError):
+    """A policy file (schedules.yaml, readiness.yaml) that cannot be read, or that says what cannot be meant."""
+
+
 class TierError(SpineError):
     """A tier spelling that FINRA does not use."""
 

@@ -83,7 +83,12 @@ def _rule_holds(rule: RowRule) -> Invariant:
         SELECT week_ending, tier, count(*) AS observed, 0 AS expected
         FROM rejects WHERE reason_code = {literal(rule.code)} GROUP BY ALL"""
     return Invariant(
-        rule.code.lower(), f"No row is set aside for: {rule.description}.", sql, rule.severity, rule.category
+        rule.code.lower(),
+        f"No row is set aside for: {rule.description}.",
+        sql,
+        rule.severity,
+        rule.category,
+        message=f"{{observed}} rows set aside: {rule.description}",
     )
 
 

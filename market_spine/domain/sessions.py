@@ -1,7 +1,7 @@
 """Trading sessions of a week, from exchange-calendars (XNYS). Weeks have 5, 4 or 3.5 sessions; 18 % are short.
 
 What belongs here: the calendar as published by the library, as plain values. What does not: its captures and later
-corrections (`assets.calendar`), and anything that depends on today.
+corrections (`vintages`), and anything that depends on today.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def calendar(exchange: str = EXCHANGE) -> ExchangeCalendar:
 
 
 @cache
-def _days(exchange: str) -> dict[date, Session]:
+def sessions_by_day(exchange: str = EXCHANGE) -> dict[date, Session]:
+    """Every session from FIRST_DAY to LAST_DAY, in order of days. For reading only: all callers share it."""
     schedule: Any = calendar(exchange).schedule
     early = {stamp.date() for stamp in calendar(exchange).early_closes}
     return {
@@ -60,12 +61,12 @@ def _inside(day: date) -> date:
 
 def is_session(day: date, exchange: str = EXCHANGE) -> bool:
     """Whether ``exchange`` trades on ``day``; a day outside the calendar is an error, not a holiday."""
-    return _inside(day) in _days(exchange)
+    return _inside(day) in sessions_by_day(exchange)
 
 
 def sessions_of_week(week: date, exchange: str = EXCHANGE) -> tuple[Session, ...]:
     """The sessions from Monday to Friday of ``week``, in order."""
-    days, monday = _days(exchange), _inside(monday_of(week_ending(_inside(week))))
+    days, monday = sessions_by_day(exchange), _inside(monday_of(week_ending(_inside(week))))
     return tuple(days[day] for n in range(5) if (day := monday + timedelta(days=n)) in days)
 
 

@@ -249,6 +249,8 @@ FIGURES = {
     "volume_per_day": {"total_volume", "session_count"},
     "tier_split": {"total_volume", "volume_share", "tiers_present", "is_complete"},
     "symbol_rolling_6w": {"weeks_in_window", "is_complete", "mean_volume"},
+    "symbol_volume_per_day_6w": {"total_volume_6w", "session_count_6w", "mean_volume_per_day", "weeks_in_window"},
+    "weekly_baseline": {"value", "previous", "change_pct", "lower", "upper", "verdict"},
 }
 
 

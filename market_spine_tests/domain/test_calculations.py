@@ -32,15 +32,21 @@ def close(expected: list[Any]) -> list[Any]:
     return [tuple(pytest.approx(v, rel=1e-12) if isinstance(v, float) else v for v in row) for row in expected]
 
 
+def given(calculation: Calculation, table: str) -> Path:
+    """The rows that answers are worked out from: those that all share, or its own where they are not enough."""
+    own = ANSWERS / f"_{calculation.name}_{table}.csv"
+    return own if own.exists() else ANSWERS / f"_{table}.csv"
+
+
 @pytest.mark.parametrize("calculation", CALCULATIONS.values(), ids=CALCULATIONS.keys())
 def test_answers(calculation: Calculation) -> None:
     """Any wrong formula, divisor, tie, window or NULL: the answers were worked out on paper, not by the SQL."""
     con = lab.connect()
-    lab.put_csv(con, "venue_volume", ANSWERS / "_venue_volume.csv", lab.VENUE_VOLUME)
+    lab.put_csv(con, "venue_volume", given(calculation, "venue_volume"), lab.VENUE_VOLUME)
     con.execute("UPDATE store.venue_volume SET symbol = coalesce(symbol, '')")
-    lab.put_csv(con, "trading_calendar", ANSWERS / "_trading_calendar.csv", lab.TRADING_CALENDAR)
+    lab.put_csv(con, "trading_calendar", given(calculation, "trading_calendar"), lab.TRADING_CALENDAR)
     lab.fill(con, *calculation.inputs)
-    lab.put_csv(con, "wanted", ANSWERS / "_wanted.csv", {"week_ending": "DATE", "tier": "VARCHAR"})
+    lab.put_csv(con, "wanted", given(calculation, "wanted"), {"week_ending": "DATE", "tier": "VARCHAR"})
     lab.ask(con, calculation, con.execute("FROM store.wanted").fetchall())
 
     types = {column.name: column.type for column in calculation.table.columns}
@@ -109,6 +115,21 @@ def test_window_is_six_consecutive_fridays(
     gate = next(invariant for invariant in calculation.invariants if invariant.name == "full_history_window")
     assert con.execute(gate.sql).fetchall() == violations
     assert gate.severity is Severity.ERROR
+
+
+def test_a_corrected_calendar_reaches_six_windows() -> None:
+    """A window per session that keeps the sessions it was computed with, or asks for those of the asked week only."""
+    con = one_symbol(dict.fromkeys(last_n_weeks(8, WEEKS[6]), 90))
+    calculation = CALCULATIONS["symbol_volume_per_day_6w"]
+    found = []
+    for correction in ("SELECT 1", f"DELETE FROM store.trading_calendar WHERE session_date = DATE '{WEEKS[0]}'"):
+        con.execute(correction)
+        lab.fill(con, calculation.name)
+        rows = con.execute("SELECT week_ending, session_count_6w FROM symbol_volume_per_day_6w ORDER BY ALL").fetchall()
+        found.append(dict(rows))
+    assert found[0][WEEKS[6]] == found[1][WEEKS[6]] == 27
+    changed = {week: found[0][week] - found[1][week] for week in found[0] if found[0][week] != found[1][week]}
+    assert changed == dict.fromkeys(WEEKS[:6], 0.5)
 
 
 @pytest.mark.parametrize("name", ["venue_share", "symbol_venue_share"])
@@ -200,7 +221,7 @@ def test_discovery_sorts_inputs_first(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_all_calculations_are_found() -> None:
     """A module that the walk does not see; a replaced calculation that is not there."""
-    assert len(CALCULATIONS) == 9
+    assert len(CALCULATIONS) == 11
     assert {found.replaces for found in CALCULATIONS.values() if found.replaces} <= set(CALCULATIONS)
     assert CALCULATIONS["liquidity_score_v2"].spec().replaces == "liquidity_score"
     assert all(found.assumptions and found.expected_rows and found.invariants for found in CALCULATIONS.values())

@@ -132,6 +132,7 @@ FULL_HISTORY = Invariant(
     HAVING count(p.week_ending) < {WEEKS}""",
     severity=Severity.ERROR,
     category=Category.COMPLETENESS,
+    message="{observed} of {expected} weeks are there: every window of the partition is partial",
 )
 
 CALCULATION = Calculation(

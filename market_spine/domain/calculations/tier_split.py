@@ -14,7 +14,16 @@ Caveats
 from __future__ import annotations
 
 from market_spine.domain.captures import Stage
-from market_spine.domain.contracts import TIER, WEEK_ENDING, Calculation, Column, Invariant, Table
+from market_spine.domain.contracts import (
+    TIER,
+    WEEK_ENDING,
+    Calculation,
+    Category,
+    Column,
+    Invariant,
+    Severity,
+    Table,
+)
 from market_spine.domain.invariants import equal_per_partition, one_row_per, shares_sum_to_one
 
 WEEK_TOTAL = "SELECT week_ending, sum({column}) AS value FROM {table} GROUP BY week_ending"
@@ -89,6 +98,18 @@ CALCULATION = Calculation(
             GROUP BY week_ending
             HAVING max(tiers_present) <> count(*) OR min(tiers_present) <> count(*)
                 OR bool_or(is_complete <> (tiers_present = 3))""",
+        ),
+        Invariant(
+            "all_tiers_present",
+            "All 3 tiers of the week are there; else the shares are shares of what is there.",
+            """
+            SELECT week_ending, CAST(count(*) AS DOUBLE) AS observed, CAST(3 AS DOUBLE) AS expected
+            FROM tier_split
+            GROUP BY week_ending
+            HAVING count(*) < 3""",
+            severity=Severity.WARN,
+            category=Category.INCOMPLETE_INPUT,
+            message="{observed} of {expected} tiers are there: the shares of the split are shares of those",
         ),
     ),
     assumptions=(
