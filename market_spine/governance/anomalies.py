@@ -23,8 +23,8 @@ from market_spine.domain.trust import AnomalyChange
 from market_spine.governance.causes import cause_of
 from market_spine.store import anomalies as rows_of
 from market_spine.store.ledger import Draft, Run, transaction
-from market_spine.store.schema import ANOMALIES
 from market_spine.store.store import Store
+from market_spine.store.trust_tables import ANOMALIES
 
 SAMPLES = 20  # records shown; affected_records has the full count
 LOOK_BACK = timedelta(weeks=12)  # causes may lie in earlier weeks
@@ -57,6 +57,25 @@ class Observation:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def again(row: Mapping[str, Any], severity: Severity) -> Observation:
+    """What stands in ``row``, seen again with another severity."""
+    return Observation(
+        row["domain"],
+        row["pipeline"],
+        row["table_name"],
+        Stage(row["stage"]),
+        WeekKey.from_string(f"{row['tier']}:{row['week_ending']}"),
+        row["code"],
+        severity,
+        Category(row["category"]),
+        row["message"],
+        details=json.loads(row["details_json"]),
+        affected=row["affected_records"],
+        samples=json.loads(row["sample_records"]),
+        capture_id=row["capture_id"],
+    )
+
+
 @dataclass
 class Changes:
     """What recording did, as rows of core_anomalies."""
@@ -65,8 +84,11 @@ class Changes:
     changed: list[dict[str, Any]] = field(default_factory=list)
     resolved: list[dict[str, Any]] = field(default_factory=list)
 
-    def __bool__(self) -> bool:
-        return bool(self.opened or self.changed or self.resolved)
+    def add(self, more: Changes) -> None:
+        """What another recording did, to be told together."""
+        self.opened += more.opened
+        self.changed += more.changed
+        self.resolved += more.resolved
 
 
 def record(store: Store, run: Run, observed: Iterable[Observation], actor: str, counts_repeats: bool = True) -> Changes:
@@ -74,12 +96,25 @@ def record(store: Store, run: Run, observed: Iterable[Observation], actor: str, 
 
     Without ``counts_repeats`` (a sensor that looks every minute) an unchanged finding is no news and leaves no trace.
     """
-    newest = {one.fingerprint: one for one in observed}
     with store.control.read() as connection:
-        if not any(one.is_open for one in newest.values()) and not rows_of.any_open(connection, newest):
-            return Changes()
+        held = {row["fingerprint"]: row for row in rows_of.open_rows(connection)}
+    news = [one for one in observed if _is_news(one, held, counts_repeats)]
+    if not news:  # and nobody waits for the write lock
+        return Changes()
     with transaction(store.control, store.home, run, ANOMALIES.name) as draft:
-        return record_in(draft, newest.values(), actor, counts_repeats)
+        return record_in(draft, news, actor, counts_repeats)
+
+
+def _is_news(one: Observation, held: Mapping[str, Mapping[str, Any]], counts_repeats: bool) -> bool:
+    if not one.is_open:
+        return bool(held) and one.fingerprint in held
+    row = held.get(one.fingerprint)
+    return counts_repeats or row is None or _differs(row, _as_seen(one))
+
+
+def _differs(row: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    """Whether what is seen is more than the same again."""
+    return any(row[name] != seen[name] for name in ("severity", "message", "capture_id"))
 
 
 def record_in(draft: Draft, observed: Collection[Observation], actor: str, counts_repeats: bool = True) -> Changes:
@@ -141,7 +176,7 @@ class _Desk:
             self.changes.opened.append(row)
             self._put(row, AnomalyChange.OPENED)
             return
-        is_news = any(row[name] != seen[name] for name in ("severity", "message", "capture_id"))
+        is_news = _differs(row, seen)
         if not is_news and not self.counts_repeats:
             return
         row |= seen | {"last_seen_at": now, "times_seen": row["times_seen"] + 1}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -10,21 +10,10 @@ import sqlalchemy as sa
 
 from market_spine.domain.trust import AnomalyChange
 from market_spine.store.ledger import Draft
-from market_spine.store.manifest import IN_LIMIT
-from market_spine.store.schema import ANOMALIES, ANOMALY_LOG
+from market_spine.store.trust_tables import ANOMALIES, ANOMALY_LOG
 
 A = ANOMALIES.c
 Row = dict[str, Any]
-
-
-def any_open(connection: sa.Connection, fingerprints: Collection[str]) -> bool:
-    """Whether one of ``fingerprints`` has an open anomaly."""
-    listed = sorted(fingerprints)
-    for start in range(0, len(listed), IN_LIMIT):
-        found = sa.select(A.id).where(A.fingerprint.in_(listed[start : start + IN_LIMIT]), A.resolved_at.is_(None))
-        if connection.scalar(found.limit(1)) is not None:
-            return True
-    return False
 
 
 def open_rows(

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from market_spine.domain.errors import StoreError
 from market_spine.store.columns import METADATA
 from market_spine.store.files import fsync_folder
+from market_spine.store.ledger import newest_seq
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 from market_spine.store.verify import Difference
@@ -49,7 +50,7 @@ def _rows(table: sa.Table, store: Store) -> dict[tuple[object, ...], dict[str, o
 def last_batch(live: Store) -> int:
     """The number of the newest committed batch; 0 for none."""
     with live.control.read() as connection:
-        return connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0
+        return newest_seq(connection)
 
 
 def ailment(live: Store) -> str:

@@ -28,6 +28,11 @@ class Home:
         return self.landing / "journal"
 
     @property
+    def keys(self) -> Path:
+        """What certificates are signed with, and every public key that ever signed one. Not in landing: secret."""
+        return self.root / "keys"
+
+    @property
     def control_url(self) -> str:
         """The embedded default of the control database."""
         return f"sqlite:///{self.root / 'control.db'}"

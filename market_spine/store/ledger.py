@@ -66,7 +66,7 @@ def transaction(control: Control, home: Home, run: Run, subject: str) -> Iterato
 
 def seal(connection: sa.Connection, home: Home, run: Run, subject: str, entry: journal.Entry) -> None:
     """Number ``entry``, put it into the tables and journal it. ``subject`` is the table that it is about."""
-    seq = 1 + (connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0)
+    seq = 1 + newest_seq(connection)
     who = {"execution_id": run.execution_id, "batch_id": entry.batch_id}
     header = {
         "seq": seq,
@@ -81,6 +81,17 @@ def seal(connection: sa.Connection, home: Home, run: Run, subject: str, entry: j
     numbered = journal.Entry(seq, entry.batch_id, rows, entry.superseded, entry.overwritten, entry.revived)
     apply(connection, numbered)
     journal.write(home.journal, numbered)  # last, so that a row which the tables refuse is never in the journal
+
+
+def newest_seq(connection: sa.Connection) -> int:
+    """The number of the newest transaction; 0 for none."""
+    return connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0
+
+
+def newest(connection: sa.Connection) -> tuple[int, datetime | None]:
+    """Number and moment of the newest transaction; 0 and None for none."""
+    row = connection.execute(sa.select(BATCHES.c.seq, BATCHES.c.committed_at).order_by(BATCHES.c.seq.desc())).first()
+    return (row.seq, row.committed_at) if row else (0, None)
 
 
 def apply(connection: sa.Connection, entry: journal.Entry) -> None:

@@ -1,4 +1,4 @@
-"""Questions to the manifest: which capture answers latest, as of, first release, all revisions; and what is stale.
+"""Questions to the manifest: which capture answers latest, as of, first release, all revisions; what it was made from.
 
 Versions are chosen per capture, never per row, so that a row which a restatement removed disappears from the answer.
 """
@@ -19,6 +19,7 @@ from market_spine.domain.tiers import ALL_TIERS, Tier
 from market_spine.store.schema import CAPTURE_INPUTS, MANIFEST
 
 M = MANIFEST.c
+Partition = tuple[str, date, str]  # SQL table name, week, tier (or ALL)
 IN_LIMIT = 500  # values per IN list; SQLite's default limit is 32,766 parameters, PostgreSQL's 65,535
 
 
@@ -109,7 +110,7 @@ def _one_per_partition(found: Iterable[Capture], newest: bool) -> list[Capture]:
         # current one counts, else the one that came later.
         return (capture.captured_at, capture.is_current, capture.revision)
 
-    chosen: dict[tuple[str, date, str], Capture] = {}
+    chosen: dict[Partition, Capture] = {}
     for capture in found:
         place = (capture.table_name, capture.week_ending, capture.tier)
         held = chosen.get(place)
@@ -139,25 +140,26 @@ def inputs_of(connection: sa.Connection, ids: Collection[str]) -> dict[str, tupl
     return {capture_id: tuple(sorted(inputs)) for capture_id, inputs in found.items()}
 
 
-def stale(connection: sa.Connection, versions: dict[str, str]) -> list[tuple[Capture, str]]:
-    """Current captures whose inputs or calculation version have moved on, with the reason.
-
-    ``versions`` maps SQL table names to the calculation version of this code.
-    """
+def made_from(connection: sa.Connection, chosen: Collection[Capture]) -> dict[str, dict[Partition, tuple[str, int]]]:
+    """What each of ``chosen``, current captures, was made from: partition -> capture id and revision; one statement."""
+    if not chosen:
+        return {}
     source = MANIFEST.alias("source")
-    superseded = (
-        sa.select(*_COLUMNS, source.c.capture_id)
+    names = {capture.table_name for capture in chosen}
+    weeks = [capture.week_ending for capture in chosen]
+    select = (
+        sa.select(
+            M.capture_id, *(source.c[name] for name in ("table_name", "week_ending", "tier", "capture_id", "revision"))
+        )
         .join(CAPTURE_INPUTS, CAPTURE_INPUTS.c.capture_id == M.capture_id)
         .join(source, source.c.capture_id == CAPTURE_INPUTS.c.input_capture_id)
-        .where(M.is_current == 1, source.c.is_current == 0, M.table_name != source.c.table_name)
-        .order_by(M.table_name, M.week_ending, M.tier)
+        .where(M.is_current == 1, M.table_name.in_(names), M.week_ending.between(min(weeks), max(weeks)))
     )
-    reasons = {row[0]: (_capture(row[:-1]), f"input {row[-1]} is superseded") for row in connection.execute(superseded)}
-    for table_name, version in versions.items():
-        select = sa.select(*_COLUMNS).where(M.is_current == 1, M.table_name == table_name, M.calc_version != version)
-        for row in connection.execute(select):
-            reasons[row.capture_id] = (_capture(row), f"made by version {row.calc_version}, the code has {version}")
-    return list(reasons.values())
+    found: dict[str, dict[Partition, tuple[str, int]]] = {capture.capture_id: {} for capture in chosen}
+    for capture_id, table_name, week, tier, input_id, revision in connection.execute(select):
+        if capture_id in found:
+            found[capture_id][table_name, week, tier] = (input_id, revision)
+    return found
 
 
 def tables(connection: sa.Connection) -> list[str]:

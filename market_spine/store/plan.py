@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -15,6 +16,9 @@ from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import ALL_TIERS
 from market_spine.domain.weeks import window
 from market_spine.store.manifest import Capture, Question, captures
+
+T = TypeVar("T")
+Places = Mapping[tuple[str, date], Mapping[str, T]]  # what there is at (SQL table name, week) of each tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,27 @@ def plan(
     """Compare what each partition in ``keys`` would be made from with what its current capture was made from."""
     weeks = {week for key in keys for week in window(key.week_ending, calculation.weeks_back)}
     names = tuple(entry.sql_name for entry in inputs)
-    found: dict[tuple[str, date], dict[str, Capture]] = {}
-    for capture in captures(connection, Question((*names, table_name), View.LATEST, weeks=weeks)):
-        found.setdefault((capture.table_name, capture.week_ending), {})[capture.tier] = capture
+    found = by_place(captures(connection, Question((*names, table_name), View.LATEST, weeks=weeks)))
+    return planned(found, calculation, table_name, inputs, keys, force)
+
+
+def by_place(found: Iterable[Capture]) -> Places[Capture]:
+    """``found``, at most one a partition, by where it is."""
+    places: dict[tuple[str, date], dict[str, Capture]] = {}
+    for capture in found:
+        places.setdefault((capture.table_name, capture.week_ending), {})[capture.tier] = capture
+    return places
+
+
+def planned(
+    found: Places[Capture],
+    calculation: Calculation,
+    table_name: str,
+    inputs: Collection[Input],
+    keys: Collection[WeekKey],
+    force: bool = False,
+) -> Plan:
+    """As `plan`, of the current captures in ``found``: the table's own and its inputs', of all weeks of the windows."""
     targets, unchanged, missing = [], [], {}
     for key in keys:
         held = found.get((table_name, key.week_ending), {}).get(key.tier_text)
@@ -97,25 +119,28 @@ def plan(
 
 
 def _target(
-    calculation: Calculation,
-    inputs: Collection[Input],
-    key: WeekKey,
-    found: Mapping[tuple[str, date], Mapping[str, Capture]],
+    calculation: Calculation, inputs: Collection[Input], key: WeekKey, found: Places[Capture]
 ) -> tuple[Target, str]:
     chosen: list[Capture] = []
     lacking = []
-    for entry in inputs:
-        for week in window(key.week_ending, calculation.weeks_back):
-            at_week = found.get((entry.sql_name, week), {})
-            here = _of_tier(at_week, key, entry)
-            chosen += here
-            # Earlier weeks of a window may be missing (the result says so); the week itself may not.
-            if not here and week == key.week_ending:
-                lacking.append(f"no current capture of {entry.sql_name} for {week}")
+    for entry, week, here in read_by(calculation, inputs, key, found):
+        chosen += here
+        # Earlier weeks of a window may be missing (the result says so); the week itself may not.
+        if not here and week == key.week_ending:
+            lacking.append(f"no current capture of {entry.sql_name} for {week}")
     return Target(key, tuple(chosen)), "; ".join(lacking)
 
 
-def _of_tier(at_week: Mapping[str, Capture], key: WeekKey, entry: Input) -> list[Capture]:
+def read_by(
+    calculation: Calculation, inputs: Collection[Input], key: WeekKey, found: Places[T]
+) -> Iterator[tuple[Input, date, list[T]]]:
+    """What the partition ``key`` reads of ``found``, per input and week of its window. No other place says this."""
+    for entry in inputs:
+        for week in window(key.week_ending, calculation.weeks_back):
+            yield entry, week, _of_tier(found.get((entry.sql_name, week), {}), key, entry)
+
+
+def _of_tier(at_week: Mapping[str, T], key: WeekKey, entry: Input) -> list[T]:
     if not entry.by_tier:
         return [at_week[ALL_TIERS]] if ALL_TIERS in at_week else []
     if key.tier is None:

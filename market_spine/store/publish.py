@@ -83,6 +83,16 @@ STAGE_COMPLETIONS = Extra(
     "Stages that are complete, per domain, week and tier: how many tables, and since when.",
 )
 
+CERTIFIED_CAPTURES = Extra(
+    "core_certified_captures",
+    """CREATE OR REPLACE VIEW core_certified_captures AS
+    SELECT r.domain, r.ready_for, r.week_ending, r.certified_at, r.certificate_id,
+           unnest(json_extract_string(c.document, '$.evidence.captures[*].capture_id')) AS capture_id
+    FROM core_data_readiness r JOIN core_certificates c USING (certificate_id) WHERE r.is_ready = 1""",
+    "The captures that each certificate in force is about.",
+)
+CORE_VIEWS = (STAGE_COMPLETIONS, CERTIFIED_CAPTURES)
+
 
 def create_relations(
     engine: DuckDBPyConnection, tables: Mapping[str, Table], chosen: Sequence[Capture], root: Path
@@ -124,7 +134,7 @@ def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], 
         copy_control_tables(connection, engine)
         chosen = captures(connection, Question(tuple(tables), View.ALL_REVISIONS))
     create_relations(engine, tables, chosen, store.home.captures)
-    for extra in (STAGE_COMPLETIONS, *extras):
+    for extra in (*CORE_VIEWS, *extras):
         engine.execute(extra.sql)
         engine.execute(extra.comment)
 

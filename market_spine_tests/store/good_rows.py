@@ -180,6 +180,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "expected_time": "10:00",
         "timezone": "America/New_York",
         "publication_lag_days": "{}",
+        "watch_weeks": 12,
     },
     "core_heartbeats": {"name": "expectations", "beat_at": T0, "detail": ""},
 }

@@ -24,8 +24,9 @@ from market_spine.store.commit import Batch, commit
 from market_spine.store.control import Control
 from market_spine.store.journal import Entry, read, write
 from market_spine.store.ledger import apply, transaction
-from market_spine.store.schema import ANOMALIES, ANOMALY_LOG, BATCHES, JOURNALLED, MANIFEST, REJECTS
+from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST, REJECTS
 from market_spine.store.store import Store
+from market_spine.store.trust_tables import ANOMALIES, ANOMALY_LOG
 from market_spine_tests.store.builders import OTC, RUN, T0, WEEK, batch, delivery, derived, quality, raw, reject
 from market_spine_tests.store.good_rows import GOOD
 

@@ -1,8 +1,8 @@
-"""Questions to the manifest against a brute-force oracle over random histories, and what is stale."""
+"""Questions to the manifest against a brute-force oracle over random histories, and what captures were made from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,11 +18,11 @@ from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.store.commit import commit
 from market_spine.store.control import Control
-from market_spine.store.manifest import Capture, Question, by_ids, captures, stale, tables
+from market_spine.store.manifest import Capture, Question, by_ids, captures, made_from, tables
 from market_spine.store.schema import BATCHES, MANIFEST
 from market_spine.store.store import Store
 from market_spine_tests.store.builders import DERIVED, RAW, WEEK, at, batch, derived, raw
-from market_spine_tests.store.test_schema import BATCH_ROW, MANIFEST_ROW
+from market_spine_tests.store.good_rows import BATCH_ROW, MANIFEST_ROW
 
 TABLES = ("otc_raw", "otc_venue_share")
 WEEKS = [WEEK + timedelta(weeks=n) for n in range(3)]
@@ -185,35 +185,26 @@ def test_questions_that_contradict_themselves_are_refused(view: View, as_of: dat
         Question((RAW,), view, as_of)
 
 
-def _reasons(store: Store, versions: dict[str, str] | None = None) -> list[tuple[str, str, str]]:
-    with store.control.read() as connection:
-        return [(one.table_name, one.tier, reason) for one, reason in stale(connection, versions or {})]
-
-
-def test_stale_names_what_moved_on(store: Store) -> None:
-    """Prevents a derived capture from passing for up to date after its input or its code changed."""
+def test_what_current_captures_were_made_from(store: Store) -> None:
+    """Prevents lineage that names another capture's inputs, or the partition of the capture instead of the input's."""
     first, other = raw(), raw(WeekKey(WEEK, Tier.NMS_TIER_1))
     put(store, first, other)
-    put(store, derived([first]), derived([other]))
-    assert _reasons(store, {DERIVED: "1.0", RAW: "1.0"}) == []
-    second = raw(seconds=1, content="b")
-    put(store, second)
-    assert _reasons(store) == [(DERIVED, "OTC", f"input {first.capture_id} is superseded")]
-    put(store, derived([second]))
-    assert _reasons(store) == []
-    moved = _reasons(store, {DERIVED: "1.1"})
-    assert sorted(moved) == [(DERIVED, tier, "made by version 1.0, the code has 1.1") for tier in ("NMS_TIER_1", "OTC")]
-
-
-def test_stale_ignores_what_is_not_current_and_merges(store: Store) -> None:
-    """Prevents the history from being recomputed, and a merged capture from being stale by its own birth."""
-    first = raw()
-    put(store, first)
-    put(store, derived([first]))
-    second = raw(seconds=1, content="b", inputs=(first.capture_id,))
-    put(store, second)
-    put(store, derived([second], content="e"))
-    assert _reasons(store, {RAW: "1.0", DERIVED: "1.0"}) == []
+    split = {"capture_id": "split", "table_name": "otc_tier_split", "file_path": "split.parquet"}
+    both = replace(derived([first, other], **split), key=WeekKey(WEEK, None))
+    put(store, derived([first]), both)
+    put(store, raw(seconds=1, content="b"))
+    current = store.select(Question((DERIVED, "otc_tier_split")))
+    partitions = {one.capture_id: (RAW, WEEK, one.key.tier_text) for one in (first, other)}
+    expected = {
+        DERIVED: {partitions[first.capture_id]: (first.capture_id, 1)},
+        "otc_tier_split": {place: (capture_id, 1) for capture_id, place in partitions.items()},
+    }
+    with store.control.read() as connection:
+        found = made_from(connection, current)
+        assert {one.table_name: found[one.capture_id] for one in current} == expected
+        assert made_from(connection, current[:1]) == {current[0].capture_id: expected[current[0].table_name]}
+        assert made_from(connection, store.select(Question((RAW,)))[:1]).popitem()[1] == {}
+        assert made_from(connection, []) == {}
 
 
 def test_ids_of_any_status_are_found(store: Store) -> None:

@@ -36,6 +36,7 @@ def _core_expected_schedules() -> None:
     sa.Column('expected_time', sa.String(), nullable=False),
     sa.Column('timezone', sa.String(), nullable=False),
     sa.Column('publication_lag_days', sa.String(), nullable=False),
+    sa.Column('watch_weeks', sa.Integer(), nullable=False),
     sa.CheckConstraint("schedule_type IN ('WEEKLY', 'DAILY', 'MONTHLY', 'ANNUAL')", name=op.f('ck_core_expected_schedules_schedule_type_known')),
     sa.PrimaryKeyConstraint('id'),
     sa.UniqueConstraint('domain', 'pipeline')

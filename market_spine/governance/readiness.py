@@ -1,0 +1,232 @@
+"""Readiness on record: weeks are judged, verdicts that changed are recorded, certificates issued and superseded.
+
+What belongs here: gathering facts for many weeks at once, and what a changed verdict entails. What does not: the
+criteria (`criteria`), the form of certificates (`certificates`), who judges when (`assets`, `automation`, `cli`).
+
+One transaction holds the verdict, its line of the log, its certificate and its event, so that a transition is told once
+or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from market_spine.domain.contracts import Table
+from market_spine.domain.errors import QueryError, StoreError
+from market_spine.domain.keys import WeekKey
+from market_spine.domain.tiers import ALL_TIERS
+from market_spine.domain.trust import Readiness
+from market_spine.governance import certificates
+from market_spine.governance.criteria import Facts, Tables, Verdict, judge
+from market_spine.governance.evidence import content
+from market_spine.governance.keys import Keys
+from market_spine.governance.policy import UseCase
+from market_spine.governance.staleness import Derived, stale
+from market_spine.store import readiness as rows_of
+from market_spine.store.ledger import Draft, Run, newest_seq, transaction
+from market_spine.store.manifest import Capture, Question, captures
+from market_spine.store.store import Store
+from market_spine.store.trust_tables import READINESS
+
+AUTOMATED = "automated_check"
+ATTEMPTS = 20  # each is beaten only by a commit between reading and the lock, a few hundredths of a second
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is judged, and by which policy: a feed's tables and calculations, and its use cases.
+
+    ``totals`` is the table (SQL name, contract) whose sums go into certificates.
+    """
+
+    tables: Tables
+    derived: Sequence[Derived]
+    use_cases: Mapping[str, UseCase]
+    totals: tuple[str, Table]
+
+    def use_case(self, name: str) -> UseCase:
+        """The use case called ``name``."""
+        if name not in self.use_cases:
+            known = ", ".join(self.use_cases)
+            raise QueryError(f"there is no use case {name!r}", f"use one of: {known}")
+        return self.use_cases[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A verdict that became another one."""
+
+    verdict: Verdict
+    before: Readiness | None
+    certificate_id: str | None
+
+    @property
+    def message(self) -> str:
+        """What happened, in a sentence."""
+        one = self.verdict
+        why = "; ".join(issue.message for issue in one.issues) or "all five criteria hold"
+        return f"{one.week} for {one.use_case.name}: {self.before or 'new'} -> {one.state}: {why}"
+
+
+def judge_weeks(
+    store: Store, run: Run, scope: Scope, weeks: Collection[date] | None = None, actor: str = AUTOMATED
+) -> list[Transition]:
+    """Judge ``weeks`` (all that were ever captured or judged) at ``run.now`` and record what changed."""
+    for _ in range(ATTEMPTS):
+        verdicts, seq = assess(store, scope, run.now, weeks)
+        with store.control.read() as connection:
+            held = rows_of.held(connection, scope.tables.domain)
+        news = [one for one in verdicts if _differs(one, held.get((one.week, one.use_case.name)))]
+        if not news:
+            return []
+        contents = content(store, scope.totals, [one for one in news if one.is_ready])
+        with transaction(store.control, store.home, run, READINESS.name) as draft:
+            if newest_seq(draft.connection) != seq:
+                continue  # written meanwhile: what was judged may be no longer what is there
+            desk = _Desk(draft, scope.tables.domain, Keys.of(store.home), actor, held)
+            return [desk.take(one, contents.get((one.week, one.use_case.name))) for one in news]
+    raise StoreError(
+        f"{scope.tables.domain}: the store was written to during each of {ATTEMPTS} judgements",
+        f"repeat when the load is over: spine readiness {scope.tables.domain}",
+    )
+
+
+def assess(
+    store: Store, scope: Scope, now: datetime, weeks: Collection[date] | None = None
+) -> tuple[list[Verdict], int]:
+    """The verdict on every week and use case as things stand, oldest week first, and after which transaction."""
+    tables = scope.tables
+    with store.control.read() as connection:
+        seq = newest_seq(connection)
+        chosen = set(weeks) if weeks is not None else rows_of.weeks_captured(connection, tables.raw)
+        if weeks is None:
+            chosen |= {week for week, _ in rows_of.held(connection, tables.domain)}
+        names = tuple(name for held in tables.by_stage.values() for name in held)
+        found: dict[date, dict[tuple[str, str], Capture]] = {week: {} for week in chosen}
+        for one in captures(connection, Question(names, weeks=chosen)):
+            found[one.week_ending][one.table_name, one.tier] = one
+        critical = rows_of.critical(connection, tables.domain)
+        weeks_of = [WeekKey(week, None) for week in chosen]
+        old = {one.capture.capture_id: one.reasons for one in stale(connection, scope.derived, weeks_of)}
+    every = [
+        Facts(week, found[week], [row for row in critical if row["week_ending"] == week], old)
+        for week in sorted(chosen)
+    ]
+    return [judge(use_case, tables, facts, now) for facts in every for use_case in scope.use_cases.values()], seq
+
+
+def _recorded(verdict: Verdict) -> dict[str, Any]:
+    """The columns of core_data_readiness that a verdict decides."""
+    return {
+        "is_ready": int(verdict.is_ready),
+        **{name: int(holds) for name, holds in verdict.criteria.items()},
+        "blocking_issues": json.dumps([issue.row() for issue in verdict.issues], sort_keys=True),
+        "state": verdict.state.value,
+        "tiers": json.dumps([*map(str, verdict.use_case.tiers), *([ALL_TIERS] if _is_whole(verdict) else [])]),
+        "facts_json": json.dumps(dict(verdict.numbers) | {"captures_hash": _captures_hash(verdict)}, sort_keys=True),
+    }
+
+
+def _is_whole(verdict: Verdict) -> bool:
+    """Whether tables over all tiers of the week are part of what was judged."""
+    return any(one.tier == ALL_TIERS for one in verdict.used)
+
+
+def _captures_hash(verdict: Verdict) -> str:
+    """What a verdict is about: other captures are another verdict, though the state be the same."""
+    text = "\n".join(sorted(f"{one.capture_id} {one.content_hash}" for one in verdict.used))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _differs(verdict: Verdict, row: Mapping[str, Any] | None) -> bool:
+    return row is None or any(row[name] != value for name, value in _recorded(verdict).items())
+
+
+@dataclass
+class _Desk:
+    """The verdicts on record while new ones come in."""
+
+    draft: Draft
+    domain: str
+    keys: Keys
+    actor: str
+    held: dict[tuple[date, str], dict[str, Any]]
+
+    def take(self, verdict: Verdict, document: Mapping[str, Any] | None) -> Transition:
+        """Put ``verdict`` on record, with all that follows from it."""
+        place = (verdict.week, verdict.use_case.name)
+        row = self.held.get(place)
+        before = Readiness(row["state"]) if row else None
+        certificate = self._certify(verdict, document, row)
+        now = self.draft.run.now
+        is_same = row is not None and row["certificate_id"] == certificate
+        recorded = _recorded(verdict) | {
+            "id": row["id"] if row else rows_of.next_id(self.draft),
+            "domain": self.domain,
+            "partition_key": WeekKey(verdict.week, None).partition_key,
+            "ready_for": verdict.use_case.name,
+            "week_ending": verdict.week,
+            "certificate_id": certificate,
+            "certified_at": (row["certified_at"] if row and is_same else now) if certificate else None,
+            "certified_by": (row["certified_by"] if row and is_same else self.actor) if certificate else None,
+            "judged_at": now,
+        }
+        rows_of.put(self.draft, recorded)
+        self.held[place] = recorded
+        seq = rows_of.log(self.draft, self._line(recorded, before))
+        transition = Transition(verdict, before, certificate)
+        if before is not verdict.state or not is_same:
+            self._tell(transition, seq)
+        return transition
+
+    def _certify(
+        self, verdict: Verdict, document: Mapping[str, Any] | None, row: Mapping[str, Any] | None
+    ) -> str | None:
+        """The certificate in force from now on, if ``verdict`` is ready; an earlier one of the week is superseded."""
+        before = row["certificate_id"] if row else None
+        what: Any = {"domain": self.domain, "week_ending": verdict.week, "ready_for": verdict.use_case.name}
+        after = certificates.certificate_id(content=document, **what) if document is not None else None
+        if before and before != after:
+            reason = "; ".join(issue.message for issue in verdict.issues) or "certified again, from other captures"
+            certificates.supersede(self.draft, self.keys, before, actor=self.actor, reason=reason)
+        if document is not None and before != after:
+            reason = "all five criteria hold"
+            certificates.issue(self.draft, self.keys, content=document, actor=self.actor, reason=reason, **what)
+        return after
+
+    def _line(self, recorded: Mapping[str, Any], before: Readiness | None) -> dict[str, Any]:
+        names = ("domain", "week_ending", "ready_for", "blocking_issues", "facts_json", "certificate_id", "judged_at")
+        states = {"from_state": before.value if before else None, "to_state": recorded["state"]}
+        return {name: recorded[name] for name in names} | states | {"actor": self.actor}
+
+    def _tell(self, transition: Transition, seq: int) -> None:
+        one = transition.verdict
+        event_id = hashlib.sha256(f"readiness|{self.domain}|{one.week}|{one.use_case.name}|{seq}".encode()).hexdigest()
+        rows_of.tell(
+            self.draft,
+            {
+                "event_id": event_id[:32],
+                "event_type": "READINESS_CHANGED",
+                "domain": self.domain,
+                "week_ending": one.week,
+                "tier": ALL_TIERS,
+                "message": transition.message,
+                "payload_json": json.dumps(
+                    {
+                        "ready_for": one.use_case.name,
+                        "from": transition.before,
+                        "to": one.state,
+                        "certificate_id": transition.certificate_id,
+                    },
+                    sort_keys=True,
+                ),
+                "correlation_id": self.draft.run.correlation_id,
+                "causation_id": None,
+                "occurred_at": self.draft.run.now,
+            },
+        )

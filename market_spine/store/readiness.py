@@ -1,0 +1,68 @@
+"""core_data_readiness, its log and the events of its transitions, as read and as put in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+
+from market_spine.store.ledger import Draft
+from market_spine.store.schema import MANIFEST
+from market_spine.store.trust_tables import ANOMALIES, EVENTS, READINESS, READINESS_LOG
+
+R = READINESS.c
+Row = dict[str, Any]
+
+
+def held(connection: sa.Connection, domain: str, weeks: Collection[date] | None = None) -> dict[tuple[date, str], Row]:
+    """(week, use case) -> the verdict on record."""
+    select = sa.select(READINESS).where(R.domain == domain)
+    if weeks:
+        select = select.where(R.week_ending.between(min(weeks), max(weeks)))
+    return {(row["week_ending"], row["ready_for"]): dict(row) for row in connection.execute(select).mappings()}
+
+
+def weeks_captured(connection: sa.Connection, raw: str) -> set[date]:
+    """Weeks of which anything was ever delivered."""
+    m = MANIFEST.c
+    return set(connection.scalars(sa.select(m.week_ending).where(m.table_name == raw, m.is_current == 1).distinct()))
+
+
+def critical(connection: sa.Connection, domain: str) -> list[Row]:
+    """Open CRITICAL anomalies of a domain."""
+    a = ANOMALIES.c
+    select = sa.select(ANOMALIES).where(a.domain == domain, a.severity == "CRITICAL", a.resolved_at.is_(None))
+    return [dict(row) for row in connection.execute(select.order_by(a.id)).mappings()]
+
+
+def next_id(draft: Draft) -> int:
+    """The number of a new verdict."""
+    return draft.next_number(R.id)
+
+
+def put(draft: Draft, row: Mapping[str, Any]) -> None:
+    """The verdict as it stands from now on."""
+    draft.put(READINESS, row)
+
+
+def log(draft: Draft, row: Mapping[str, Any]) -> int:
+    """A line of the log; its number."""
+    seq = draft.next_number(READINESS_LOG.c.seq)
+    draft.put(READINESS_LOG, dict(row) | {"seq": seq})
+    return seq
+
+
+def tell(draft: Draft, row: Mapping[str, Any]) -> None:
+    """An event for whoever is to be alerted; its id says what happened, so that it is told once."""
+    draft.put(EVENTS, row)
+
+
+def history(connection: sa.Connection, domain: str, week: date, ready_for: str) -> list[Row]:
+    """Every verdict on one week and use case, in order."""
+    log_of = READINESS_LOG.c
+    select = sa.select(READINESS_LOG).where(
+        log_of.domain == domain, log_of.week_ending == week, log_of.ready_for == ready_for
+    )
+    return [dict(row) for row in connection.execute(select.order_by(log_of.seq)).mappings()]
