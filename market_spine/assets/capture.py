@@ -13,7 +13,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from market_spine.assets import record
 from market_spine.assets.compute import Report
+from market_spine.assets.record import Subject
 from market_spine.assets.spine import Spine
 from market_spine.checks.findings import Finding
 from market_spine.domain.captures import Action, IngestionResult, RevisionPolicy, capture_id, whole_second
@@ -77,6 +79,11 @@ class RawTable:
     relation: str
     version: str = "1.0"
 
+    @property
+    def subject(self) -> Subject:
+        """What findings of this table are about."""
+        return Subject(self.domain, self.table_name, self.table.stage)
+
 
 def capture(
     spine: Spine,
@@ -100,6 +107,7 @@ def capture(
             if result.action is Action.SKIPPED
         }
         quality = [one.quality_row(raw.domain, raw.table_name, ids.get(one.key)) for one in evidence.findings]
+        record.findings(spine, run, raw.subject, evidence.findings, ids, evidence.rejects)
         batch = Batch(raw.table_name, run, new, deliveries, evidence.rejects, quality)
         try:
             committed = commit(spine.store.control, spine.store.home, batch)

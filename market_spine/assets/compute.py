@@ -11,10 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from market_spine.assets import record
+from market_spine.assets.expected import settled
+from market_spine.assets.record import Subject
 from market_spine.assets.spine import Spine
 from market_spine.checks.findings import Finding, blocked_keys, remedy
 from market_spine.checks.judge import judge
-from market_spine.domain.contracts import Calculation, Table
+from market_spine.domain.contracts import Calculation, Feed, Table
 from market_spine.domain.errors import CalculationError
 from market_spine.domain.keys import WeekKey
 from market_spine.store.commit import Batch, NewCapture, commit
@@ -37,7 +40,7 @@ CHUNK_ROWS = 1_600_000
 class Step:
     """One calculation of one feed: names as stored, its inputs, and for normalisation the SQL of its rejects."""
 
-    domain: str
+    feed: Feed
     table_name: str
     calculation: Calculation
     inputs: Mapping[str, tuple[Input, Table]]
@@ -46,6 +49,15 @@ class Step:
     @property
     def table(self) -> Table:
         return self.calculation.table
+
+    @property
+    def domain(self) -> str:
+        return self.feed.domain
+
+    @property
+    def subject(self) -> Subject:
+        """What findings of this step are about."""
+        return Subject(self.domain, self.table_name, self.table.stage)
 
     @property
     def known_columns(self) -> dict[str, tuple[str, ...]]:
@@ -82,6 +94,11 @@ class Report:
 def compute(spine: Spine, step: Step, keys: Sequence[WeekKey], run: Run, force: bool = False) -> Report:
     """Make the captures of ``keys`` that are not up to date. What is blocked or lacks input is left as it was."""
     spine.store.ensure()
+    with record.of_failure(spine, run, step.subject, keys):
+        return _compute(spine, step, keys, run, force)
+
+
+def _compute(spine: Spine, step: Step, keys: Sequence[WeekKey], run: Run, force: bool) -> Report:
     with spine.store.control.read() as connection:
         todo = plan(
             connection, step.calculation, step.table_name, [entry for entry, _ in step.inputs.values()], keys, force
@@ -132,9 +149,12 @@ def _compute_chunk(
     with ThreadPoolExecutor(1) as aside:  # hashing fills the cores that pandera and the files' ends leave idle
         hashing = aside.submit(_contents, engine, step.table)
         rejects = _rejects(engine, step, chunk)
-        findings = judge(engine, step.table, step.calculation.invariants, keys)
+        found = judge(engine, step.table, step.calculation.invariants, keys)
+        findings = settled(spine.store, step.feed, found, chunk, run.now)
         blocked = blocked_keys(findings)
         good = [target for target in chunk if target.key not in blocked]
+        # Before anything is written, so that what is wrong is on record even where writing fails.
+        record.findings(spine, run, step.subject, findings, _captures(step, chunk, blocked), rejects)
         new = _write(spine, engine, step, good, hashing)
     report.block(blocked, step.domain)
     report.findings += findings
@@ -147,6 +167,14 @@ def _compute_chunk(
     for twin in committed.already_there:
         (spine.store.home.captures / twin.file_path).unlink()
     report.written += committed.captures
+
+
+def _captures(step: Step, chunk: list[Target], blocked: Mapping[WeekKey, Any]) -> dict[WeekKey, str]:
+    """What the findings of each partition are about: its capture to be, or what a blocked one was made from."""
+    return {
+        one.key: one.input_ids[0] if one.key in blocked else one.capture_id(step.domain, step.calculation)
+        for one in chunk
+    }
 
 
 def show_inputs(spine: Spine, engine: DuckDBPyConnection, step: Step, chunk: list[Target]) -> None:

@@ -11,6 +11,7 @@ from market_spine.assets.calculations import calculation_asset
 from market_spine.assets.calendar import calendar_asset
 from market_spine.assets.published import published_asset
 from market_spine.assets.raw import raw_asset
+from market_spine.assets.readiness import readiness_asset
 from market_spine.assets.tables import steps_of
 from market_spine.domain.contracts import Feed
 
@@ -19,6 +20,6 @@ CALENDAR = calendar_asset()
 
 @cache
 def assets_of(feed: Feed, is_described: bool = True) -> Sequence[dg.AssetsDefinition]:
-    """Calendar, raw, every calculation, and the published file; for a run alone without what only the UI shows."""
+    """Calendar, raw, every calculation, readiness and the published file; for a run without what only the UI shows."""
     derived = [calculation_asset(feed, step, is_described) for step in steps_of(feed).values()]
-    return (CALENDAR, raw_asset(feed), *derived, published_asset(feed))
+    return (CALENDAR, raw_asset(feed), *derived, readiness_asset(feed), published_asset(feed))

@@ -9,22 +9,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from market_spine.assets import record
 from market_spine.assets.capture import Arrival, Evidence, Options, RawReport, RawTable, capture
+from market_spine.assets.expected import schedule_of
 from market_spine.assets.spine import Spine
 from market_spine.checks import gates
 from market_spine.checks.findings import blocked_keys
 from market_spine.checks.schema import check_schema
 from market_spine.domain.captures import RevisionPolicy
-from market_spine.domain.contracts import Feed, Shape
+from market_spine.domain.contracts import Feed, Severity, Shape
 from market_spine.domain.errors import ContentError, SourceError
 from market_spine.domain.keys import WeekKey
+from market_spine.governance.expectations import absence
 from market_spine.sources import lines, parse
-from market_spine.sources.delivery import Delivery, Empty, WeekSource
+from market_spine.sources.delivery import Delivery, Empty, EmptyKind, WeekSource
 from market_spine.sources.landing import Landed
 from market_spine.store.commit import Batch, commit
 from market_spine.store.engine import clear
@@ -42,6 +45,7 @@ CHUNK_BYTES = 128 << 20
 # they are counted in the finding and stay in landing, so that a 200 MB file of garbage does not fill the memory.
 MAX_REJECTS = 100_000
 LANDERS = 2  # deliveries that are landed at once
+ABSENT = (EmptyKind.NOT_DUE, EmptyKind.NO_ROWS)  # what a source may answer until the deadline; the others are faults
 MAX_TEXT = 1_000  # characters of a reject's line that are recorded; the longest real line has about 200
 
 
@@ -70,6 +74,11 @@ def ingest(spine: Spine, feed: Feed, keys: Sequence[WeekKey], run: Run, options:
     with spine.store.control.read() as connection:  # before anything is fetched; each commit looks again
         refuse_mixture(connection, feed.domain, spine.source.kind, spine.store.home.root)
     raw = RawTable(feed.domain, feed.sql_name("raw"), feed.raw, "raw")
+    with record.of_failure(spine, run, raw.subject, keys):
+        return _ingest(spine, feed, raw, keys, run, options)
+
+
+def _ingest(spine: Spine, feed: Feed, raw: RawTable, keys: Sequence[WeekKey], run: Run, options: Options) -> RawReport:
     report = RawReport()
     wanted = _to_fetch(spine, raw, keys, options, report)
     done = len(keys) - len(wanted)
@@ -102,7 +111,7 @@ def _parcels(
     seen: dict[str, WeekKey] = {}
     for landed in _land(spine, feed, keys):
         if isinstance(landed, Empty):
-            _record_nothing(spine, raw, landed, run, report)
+            _record_nothing(spine, feed, raw, landed, run, report)
             continue
         try:
             _refuse_repetition(seen, landed)
@@ -165,9 +174,14 @@ def parcel_of(feed: Feed, delivery: Delivery, landed: Landed) -> Parcel:
     return Parcel(delivery, landed, parse.detect_shape(feed, header), header)
 
 
-def _record_nothing(spine: Spine, raw: RawTable, answer: Empty, run: Run, report: RawReport) -> None:
-    finding = gates.nothing_delivered(answer.key, str(answer.kind), answer.reason)
+def _record_nothing(spine: Spine, feed: Feed, raw: RawTable, answer: Empty, run: Run, report: RawReport) -> None:
+    severity, message, details = absence(schedule_of(feed), answer.key, run.now)
+    is_expected = answer.kind in ABSENT and severity is Severity.INFO
+    finding = gates.nothing_delivered(answer.key, str(answer.kind), answer.reason, is_expected)
+    if answer.kind in ABSENT:  # in the words of whoever looks at the clock alone, so that it is one thing
+        finding = replace(finding, message=message, details=details)
     quality = [finding.quality_row(raw.domain, raw.table_name, None)]
+    record.findings(spine, run, raw.subject, [finding], {})
     commit(spine.store.control, spine.store.home, Batch(raw.table_name, run, quality=quality))
     report.findings.append(finding)
     report.missing[answer.key] = f"{answer.kind}: {answer.reason}"

@@ -27,6 +27,7 @@ def log_per_partition(
     keys: Sequence[WeekKey],
     failed: Mapping[WeekKey, str],
     now: datetime,
+    is_blocking: bool = True,
 ) -> None:
     """Record ``check`` for each partition of a range run; a single partition needs no help.
 
@@ -52,11 +53,11 @@ def log_per_partition(
                 asset_key=asset,
                 check_name=check,
                 passed=key not in failed,
-                description=f"{key}: {failed.get(key, 'captured')}",
-                metadata={"reason": dg.MetadataValue.text(failed.get(key, "captured"))},
-                severity=dg.AssetCheckSeverity.ERROR,
+                description=f"{key}: {failed.get(key, 'passed')}",
+                metadata={"reason": dg.MetadataValue.text(failed.get(key, "passed"))},
+                severity=dg.AssetCheckSeverity.ERROR if is_blocking else dg.AssetCheckSeverity.WARN,
                 partition=name,
                 target_materialization_data=target,
-                blocking=True,
+                blocking=is_blocking,
             )
         )

@@ -1,7 +1,10 @@
 """The published file as the last asset of a feed's graph."""
 
+from pathlib import Path
+
 import dagster as dg
 
+from market_spine.assets import readiness
 from market_spine.assets.calculations import OWNERS
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import steps_of, tables_of
@@ -11,6 +14,13 @@ from market_spine.feeds import load_feeds
 from market_spine.store.publish import publish
 
 
+def publish_all(spine: Spine, feed: Feed) -> Path:
+    """Build the published file, one for all feeds, and swap it in; its path."""
+    every = dict.fromkeys((*load_feeds(), feed))
+    tables = {name: table for one in every for name, table in tables_of(one).items()}
+    return publish(spine.store, tables, [view for one in every for view in views_of(one)])
+
+
 def published_asset(feed: Feed) -> dg.AssetsDefinition:
     """The asset ``[feed, published]``: unpartitioned, rebuilt whole from the manifest in well under a second."""
 
@@ -18,7 +28,7 @@ def published_asset(feed: Feed) -> dg.AssetsDefinition:
         key=dg.AssetKey([feed.name, "published"]),
         deps=[
             dg.AssetDep(dg.AssetKey([feed.name, name]), partition_mapping=dg.AllPartitionMapping())
-            for name in steps_of(feed)
+            for name in (*steps_of(feed), readiness.NAME)
         ],
         group_name="published",
         kinds={"duckdb"},
@@ -29,10 +39,7 @@ def published_asset(feed: Feed) -> dg.AssetsDefinition:
     )
     def body(context: dg.AssetExecutionContext, spine: dg.ResourceParam[Spine]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes the bare class only
         spine.store.ensure()
-        # One file for all feeds: each one's run must leave the others' relations in it.
-        every = dict.fromkeys((*load_feeds(), feed))
-        tables = {name: table for one in every for name, table in tables_of(one).items()}
-        path = publish(spine.store, tables, [view for one in every for view in views_of(one)])
+        path = publish_all(spine, feed)
         context.log.info(f"published {path}")
         return dg.MaterializeResult(
             metadata={

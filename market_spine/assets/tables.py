@@ -12,7 +12,10 @@ from market_spine.assets.compute import Step
 from market_spine.domain import reference
 from market_spine.domain.calculations import load_calculations
 from market_spine.domain.contracts import Feed, Table
+from market_spine.domain.lineage import column_lineage
 from market_spine.domain.normalization import normalization
+from market_spine.governance.impact import Lineage
+from market_spine.governance.staleness import Derived
 from market_spine.store.plan import Input
 
 CALENDAR = f"{reference.NAME}_{reference.TRADING_CALENDAR.name}"
@@ -30,7 +33,7 @@ def steps_of(feed: Feed) -> Mapping[str, Step]:
     steps = {}
     for name, calculation in calculations.items():
         steps[name] = Step(
-            domain=feed.domain,
+            feed=feed,
             table_name=feed.sql_name(name),
             calculation=calculation,
             inputs={one: known[one] for one in calculation.inputs},
@@ -44,3 +47,23 @@ def tables_of(feed: Feed) -> dict[str, Table]:
     """Every captured table that ``feed`` shows, by SQL name, in the order of the stages."""
     derived = {step.table_name: step.table for step in steps_of(feed).values()}
     return {feed.sql_name("raw"): feed.raw, CALENDAR: reference.TRADING_CALENDAR, **derived}
+
+
+def derived_of(feed: Feed) -> list[Derived]:
+    """The derived tables of ``feed`` as `governance` asks about them, inputs first."""
+    return [
+        Derived(step.table_name, step.calculation, tuple(entry for entry, _ in step.inputs.values()))
+        for step in steps_of(feed).values()
+    ]
+
+
+def lineage_of(feed: Feed) -> Lineage:
+    """What every column of the derived tables of ``feed`` is computed from, read from the SQL of each."""
+    found: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {}
+    for step in steps_of(feed).values():
+        names = {name: entry.sql_name for name, (entry, _) in step.inputs.items()}
+        found[step.table_name] = {
+            column: tuple((names[table], source) for table, source in sources)
+            for column, sources in column_lineage(step.calculation, step.known_columns).items()
+        }
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from market_spine.assets.tables import tables_of
+from market_spine.assets.trust_views import trust_views
 from market_spine.domain.contracts import Feed
 from market_spine.domain.keys import RECORD_HASH_SQL
 from market_spine.domain.sqltext import literal
@@ -45,7 +46,7 @@ def views_of(feed: Feed) -> Sequence[Extra]:
             for name in (pattern.format(p=feed.long_prefix) for pattern in patterns):
                 sql = f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {target}"
                 extras.append(Extra(name, sql, f"{target} under its long name, for queries that were written with it."))
-    return extras
+    return [*extras, *trust_views(feed)]
 
 
 # Name -> what it holds, and its SQL. A week or tier that is none would silently have no venues, so it is an error.

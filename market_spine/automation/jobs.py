@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+
 import dagster as dg
 
+from market_spine.assets import readiness
 from market_spine.assets.calendar import KEY as CALENDAR_KEY
 from market_spine.assets.tables import steps_of
 from market_spine.domain.contracts import Feed
@@ -18,11 +22,13 @@ def calendar_job() -> dg.UnresolvedAssetJobDefinition:
     )
 
 
-def jobs_of(feed: Feed) -> list[dg.UnresolvedAssetJobDefinition]:
+@cache
+def jobs_of(feed: Feed) -> Sequence[dg.UnresolvedAssetJobDefinition]:
     """Of one feed: weeks and tiers, whole weeks, and publishing."""
     steps = steps_of(feed)
     by_tier = [feed.name + "/raw", *(f"{feed.name}/{name}" for name, step in steps.items() if step.table.by_tier)]
     by_week = [f"{feed.name}/{name}" for name, step in steps.items() if not step.table.by_tier]
+    by_week.append(f"{feed.name}/{readiness.NAME}")
     return [
         dg.define_asset_job(
             f"{feed.name}_weekly_refresh",
@@ -32,7 +38,7 @@ def jobs_of(feed: Feed) -> list[dg.UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             f"{feed.name}_whole_weeks",
             selection=dg.AssetSelection.assets(*by_week),
-            description="What is calculated over all tiers of a week.",
+            description="What is calculated over all tiers of a week, and whether the week may be used.",
         ),
         dg.define_asset_job(
             f"{feed.name}_publish",

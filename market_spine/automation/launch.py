@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from market_spine.assets import readiness
 from market_spine.assets.calendar import KEY as CALENDAR_KEY
 from market_spine.assets.capture import Options
-from market_spine.assets.dependencies import dependency_rows
 from market_spine.assets.graph import assets_of
 from market_spine.assets.partitions import ranges
 from market_spine.assets.spine import CORRELATION_TAG, Spine
 from market_spine.assets.tables import steps_of
+from market_spine.automation.declare import declare
 from market_spine.domain.contracts import Feed
 from market_spine.domain.keys import WeekKey
-from market_spine.feeds import load_feeds
-from market_spine.store import dependencies
 from market_spine.store.exchange import last_batch
 
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -65,6 +64,8 @@ def launches(feed: Feed, tables: Collection[str], keys: Collection[WeekKey], pub
     own = [dg.AssetKey([feed.name, name]) for name in (("raw",) if "raw" in tables else ()) + tuple(by_tier)]
     if own:
         plan += [Launch(tuple(own), first, last) for first, last in ranges(keys)]
+    if publish:
+        by_week.append(readiness.NAME)  # what was made may have made its week ready, or the reverse
     if by_week:
         assets = tuple(dg.AssetKey([feed.name, name]) for name in by_week)
         plan += [Launch(assets, first, last) for first, last in ranges(weeks)]
@@ -81,18 +82,18 @@ def run(
     options: Options | None = None,
     tags: dict[str, str] | None = None,
     log_level: str = "DEBUG",
+    outcome: Outcome | None = None,
 ) -> Outcome:
     """Carry out ``plan`` one run after the other; later runs go on where an earlier one lacked some partitions.
 
     The published file is made again only where it would differ: something was recorded, or there is no such file.
-    ``log_level`` is what Dagster writes to the terminal from; its event log has everything at any level.
+    ``log_level`` is what Dagster writes to the terminal from; its event log has everything at any level. ``outcome`` is
+    that of earlier runs of the same business process, to be gone on with.
     """
-    outcome = Outcome(uuid.uuid4().hex)
+    outcome = outcome or Outcome(uuid.uuid4().hex)
     assets = assets_of(feed, is_described=False)
     spine.store.ensure()
-    feeds = dict.fromkeys((*load_feeds(), feed))
-    edges = [row for one in feeds for row in dependency_rows(one, assets_of(one, is_described=False))]
-    shown = None if dependencies.replace_all(spine.store.control, edges) else last_batch(spine.store)
+    shown = None if declare(spine.store, feed) else last_batch(spine.store)
     for launch in plan:
         if launch.assets == (dg.AssetKey([feed.name, "published"]),) and _is_published(spine, shown):
             continue

@@ -12,6 +12,21 @@ from market_spine.domain.keys import WeekKey
 
 MINIMUM_RECORDS = "minimum_records"
 SAMPLES = 20  # rows shown of what is wrong; the count is always the full one
+# A check is named by what should hold, an anomaly by what is wrong. A check that is not here gives its own name.
+CODES = {
+    "delivered": "NOT_DELIVERED",
+    "readable": "UNREADABLE",
+    "accounts_for_every_line": "LINES_UNACCOUNTED",
+    MINIMUM_RECORDS: "TOO_FEW_RECORDS",
+    "error_rate": "TOO_MANY_REJECTS",
+    "known_columns": "UNKNOWN_COLUMNS",
+    "publication_date": "UNEXPECTED_PUBLICATION_DATE",
+    "schema": "SCHEMA_VIOLATED",
+    "unique_grain": "DUPLICATE_KEYS",
+    "full_history_window": "INCOMPLETE_WINDOW",
+    "all_tiers_present": "INCOMPLETE_TIER_SPLIT",
+}
+USUAL = "usual_"  # a check usual_x finds UNUSUAL_X
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +43,20 @@ class Finding:
     is_expected: bool = False
     details: dict[str, Any] = field(default_factory=dict)
     blocks: bool = False
+    message: str = ""  # what is said of it, where the check's name and numbers do not say it by themselves
+    affected: int | None = None  # records, where they were counted
+
+    @property
+    def code(self) -> str:
+        """What the anomaly is called that this finding opens."""
+        if self.check.startswith(USUAL):
+            return f"UN{self.check.upper()}"
+        return CODES.get(self.check, self.check.upper())
+
+    @property
+    def said(self) -> str:
+        """The finding in words."""
+        return self.message or f"{self.check.replace('_', ' ')}: {self.actual}, expected {self.expected}"
 
     @property
     def is_blocking(self) -> bool:

@@ -19,7 +19,7 @@ DELIVERED = "delivered"
 READABLE = "readable"
 # Every check that `judge_delivery` reports, in its order, and what it asks.
 DELIVERY_CHECKS = {
-    DELIVERED: "The source had a delivery for the partition; before the week is due its absence is expected.",
+    DELIVERED: "The source had a delivery for the partition; before the deadline of the week its absence is expected.",
     READABLE: "The delivery is text with a header of this feed.",
     "accounts_for_every_line": "Lines read = rows + rejects.",
     MINIMUM_RECORDS: "Gate: enough rows for a week of the tier.",
@@ -44,19 +44,18 @@ class Tally:
         return self.rejects / self.lines if self.lines else 0.0
 
 
-def nothing_delivered(key: WeekKey, kind: str, reason: str) -> Finding:
-    """The source had nothing: expected before the week is due, an incomplete input afterwards."""
-    not_due = kind == "not_due"
-    severity = Severity.INFO if not_due else Severity.ERROR
+def nothing_delivered(key: WeekKey, kind: str, reason: str, is_expected: bool) -> Finding:
+    """The source had nothing: expected before the deadline of the week, an incomplete input afterwards."""
     return Finding(
         DELIVERED,
         key,
         passed=False,
-        severity=severity,
+        severity=Severity.INFO if is_expected else Severity.ERROR,
         category=Category.INCOMPLETE_INPUT,
         actual=f"{kind}: {reason}",
         expected="a delivery",
-        is_expected=not_due,
+        is_expected=is_expected,
+        message=reason,
     )
 
 

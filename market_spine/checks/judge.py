@@ -73,15 +73,30 @@ def _violated(engine: DuckDBPyConnection, table: Table, invariant: Invariant) ->
 def _findings(
     invariant: Invariant, violated: dict[WeekKey, dict[str, Any]], keys: Collection[WeekKey]
 ) -> list[Finding]:
-    return [
-        Finding(
-            check=invariant.name,
-            key=key,
-            passed=key not in violated,
-            severity=invariant.severity,
-            category=invariant.category,
-            actual=str(violated[key]["observed"]) if key in violated else "holds",
-            expected=str(violated[key]["expected"]) if key in violated else invariant.description,
-        )
-        for key in keys
-    ]
+    return [_violation(invariant, key, violated[key]) if key in violated else _holds(invariant, key) for key in keys]
+
+
+def _holds(invariant: Invariant, key: WeekKey) -> Finding:
+    expected = invariant.description
+    return Finding(invariant.name, key, True, invariant.severity, invariant.category, "holds", expected)
+
+
+def _violation(invariant: Invariant, key: WeekKey, values: dict[str, Any]) -> Finding:
+    observed, expected = _shown(values["observed"]), _shown(values["expected"])
+    is_count = isinstance(values["observed"], int) and expected == 0
+    return Finding(
+        invariant.name,
+        key,
+        passed=False,
+        severity=invariant.severity,
+        category=invariant.category,
+        actual=str(observed),
+        expected=str(expected),
+        message=invariant.message.format(observed=observed, expected=expected),
+        affected=observed if is_count else None,
+    )
+
+
+def _shown(value: Any) -> Any:
+    """Laws report DOUBLEs; a whole one reads better without its point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

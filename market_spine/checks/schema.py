@@ -58,6 +58,7 @@ def check_schema(table: Table, engine: DuckDBPyConnection, relation: str, keys: 
             actual=f"{failures.get(key, none).count} violations",
             expected="0 violations",
             details={"samples": failures[key].samples} if key in failures else {},
+            affected=failures[key].count if key in failures else None,
         )
         for key in keys
     ]

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from market_spine.cli import captures, care, catalog, demo, query, records, run
+from market_spine.cli import (
+    anomalies,
+    calendar,
+    captures,
+    care,
+    catalog,
+    certificates,
+    demo,
+    impact,
+    query,
+    readiness,
+    recompute,
+    records,
+    run,
+)
 from market_spine.cli.door import Door
 from market_spine.cli.output import HOME
 from market_spine.cli.state import State
@@ -52,17 +66,23 @@ def options(
     HOME.set(str(home) if home else "")
 
 
-LOAD, READ, KEEP = "Load", "Read", "Look after"
+LOAD, READ, TRUST, KEEP = "Load", "Read", "Trust", "Look after"
 
 app.command(rich_help_panel="Begin")(demo.demo)
 app.command(rich_help_panel="Begin")(care.init)
 app.add_typer(care.database, rich_help_panel="Begin")
 app.command(rich_help_panel=LOAD)(run.run)
 app.command(rich_help_panel=LOAD)(run.backfill)
+app.command(rich_help_panel=LOAD)(recompute.recompute)
 app.command(rich_help_panel=READ)(query.query)
 app.command(rich_help_panel=READ)(query.sql)
 app.command(rich_help_panel=READ)(catalog.catalog)
+app.command(rich_help_panel=READ)(impact.impact)
 app.add_typer(captures.app, rich_help_panel=READ)
+app.command(rich_help_panel=TRUST)(readiness.readiness)
+app.add_typer(anomalies.app, rich_help_panel=TRUST)
+app.add_typer(certificates.app, rich_help_panel=TRUST)
+app.add_typer(calendar.app, rich_help_panel=TRUST)
 app.command(rich_help_panel=READ)(records.rejects)
 app.command(rich_help_panel=READ)(records.deliveries)
 app.command(rich_help_panel=KEEP)(care.publish)

@@ -38,21 +38,24 @@ def db_init(ctx: typer.Context) -> None:
 
 
 def init(ctx: typer.Context) -> None:
-    """Create the store, bring its schema up to date, and put dagster.yaml in its place. May be repeated.
+    """Create the store and its signing key, bring its schema up to date, put dagster.yaml in place. May be repeated.
 
     Example: spine init
     """
     from market_spine.cli.state import dagster_home, prepare_dagster, settings_of
+    from market_spine.governance.keys import Keys
     from market_spine.settings import build_spine
 
     store = build_spine(settings_of(ctx.obj)).store
     applied = store.ensure()
+    key_id = Keys.of(store.home).ensure()
     folder = dagster_home(store)
     is_new = prepare_dagster(folder)
     facts = {
         "home": str(store.home.root),
         "control": repr(store.control).removeprefix("Control(").removesuffix(")"),
         "migrations": ", ".join(applied) if applied else "none to apply",
+        "key": f"{key_id[:12]}... in {store.home.keys}",
         "dagster": f"{folder / 'dagster.yaml'}{' (written)' if is_new else ''}",
     }
     for name, value in facts.items():
@@ -84,11 +87,12 @@ def _publish(store: Store) -> Path:
 
 
 def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
-    """Check every capture file, every landed object and the journal. Exit code 1 where something differs.
+    """Check capture files, landed objects, the journal and certificates. Exit code 1 where something differs.
 
     Example: spine verify
     """
     from market_spine.cli.state import open_store, settings_of
+    from market_spine.governance.certificates import verify as check_certificates
     from market_spine.sources.landing import Landing
     from market_spine.store.verify import Difference
     from market_spine.store.verify import verify as check
@@ -96,7 +100,7 @@ def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
     store = open_store(settings_of(ctx.obj))
     landed = Landing(str(store.home.landing)).verify()
     found = [*check(store), *(Difference("landing", one.name, one.reason, one.override) for one in landed)]
-    _differences(found, form, "everything is there, whole and unaltered")
+    differences([*found, *check_certificates(store)], form, "everything is there, whole and unaltered")
 
 
 def rebuild(
@@ -125,10 +129,11 @@ def rebuild(
     if form is Format.TABLE:
         say(f"{report.rebuilt:,} captures made again and compared, {report.kept:,} kept as they are")
     did = "exchanged for the old ones" if report.swapped else "nothing exchanged"
-    _differences(report.differences, form, f"all of them agree; {did}")
+    differences(report.differences, form, f"all of them agree; {did}")
 
 
-def _differences(found: Sequence[Difference], form: Format, agreed: str) -> None:
+def differences(found: Sequence[Difference], form: Format, agreed: str) -> None:
+    """Each thing that is not as recorded, and the exit code that says so; ``agreed`` where there is none."""
     columns = ["kind", "name", "detail", "remedy"]
     rows = [list(asdict(one).values()) for one in found]
     listing = Listing(columns, rows, wrapped=frozenset({"name", "detail", "remedy"}), empty=agreed)

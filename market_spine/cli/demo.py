@@ -15,6 +15,7 @@ import typer
 
 from market_spine.cli.output import escaped, say
 from market_spine.cli.request import Params, Request
+from market_spine.cli.scenarios import Name
 from market_spine.cli.state import State, demo_home
 from market_spine.domain.errors import SpineError, StoreError
 from market_spine.domain.keys import WeekKey
@@ -68,13 +69,20 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep what an earlier demo made, and only tell it again.")
     ] = False,
+    scenario: Annotated[
+        Name | None,
+        typer.Option("--scenario", help="Instead: one of the failures that break such systems, and what holds."),
+    ] = None,
 ) -> None:
     """Show the whole way of synthetic weeks through the platform, offline, in a home of its own (--home to choose).
 
     Example: spine demo
 
-    Example: spine --home .market_spine/demo demo
+    Example: spine demo --scenario missing-tier
     """
+    if scenario:
+        _play_scenario(ctx.obj, scenario)
+        return
     from market_spine.cli import demo_story
     from market_spine.cli.state import open_instance, settings_of
     from market_spine.settings import build_spine
@@ -99,6 +107,32 @@ def demo(
                 _play(spine, act, instance, state)
         (home / MARK).write_text(DONE, encoding="utf-8")
     demo_story.tell(spine.store, home)
+
+
+def _play_scenario(state: State, name: Name) -> None:
+    """One scenario, in its own home below the demo's."""
+    from market_spine.cli.query import fill
+    from market_spine.cli.scenario import Ending, Stage
+    from market_spine.cli.scenarios import SCENARIOS
+    from market_spine.cli.state import feeds, open_instance, settings_of
+    from market_spine.settings import build_spine
+    from market_spine.sources.synthetic import SyntheticSource
+
+    scenario = SCENARIOS[name]
+    settings = settings_of(state, f"synthetic:{scenario.recipe}")
+    home = (state.home or demo_home(settings) / name.value).absolute()
+    settings = settings.model_copy(update={"home": home, "control_url": type(settings.control_url)("")})
+    spine = build_spine(settings, source=SyntheticSource.from_spec(scenario.recipe))
+    _prepare(home)
+    say(f"[bold]{escaped(scenario.title)}[/], played on synthetic weeks\n[dim]{escaped(str(home))}[/]\n")
+    (feed,) = feeds()
+    with open_instance(spine.store) as instance:
+        stage = Stage(spine, feed, instance, state.log_level, scenario.watched)
+        scenario.play(stage)
+    say("")
+    with spine.store.engine() as engine:
+        fill(spine.store, engine)
+        scenario.explain(Ending(engine))
 
 
 def _prepare(home: Path) -> None:

@@ -30,7 +30,28 @@ MIN_WRAPPED = 24  # a text column that wraps is never narrower
 Row = Sequence[Any]
 
 HOME: ContextVar[str] = ContextVar("home", default="")  # what --home said
-ADVISED = re.compile(r"\bspine (?=(backfill|captures|deliveries|gc|publish|query|rebuild|rejects|run|sql|verify)\b)")
+# Commands that look at a store: advice to one who named it with --home names it too.
+STORE_COMMANDS = (
+    "anomalies",
+    "backfill",
+    "calendar",
+    "captures",
+    "certificates",
+    "deliveries",
+    "doctor",
+    "gc",
+    "impact",
+    "publish",
+    "query",
+    "readiness",
+    "rebuild",
+    "recompute",
+    "rejects",
+    "run",
+    "sql",
+    "verify",
+)
+ADVISED = re.compile(r"\bspine (?=(" + "|".join(STORE_COMMANDS) + r")\b)")
 
 
 class Format(StrEnum):

@@ -36,6 +36,15 @@ DELIVERIES = f"""
            {SHORT.format("capture_id")} AS capture, reason, source_name, landing_id
     FROM core_deliveries WHERE {{filters}} ORDER BY fetched_at DESC, week_ending DESC, tier
 """
+ANOMALIES = """
+    SELECT id, severity, week_ending, tier, code, message,
+           (SELECT count(*) FROM core_anomalies b WHERE b.cause_id = a.id AND b.resolved_at IS NULL) AS follows,
+           category, table_name, affected_records, times_seen, detected_at, last_seen_at, resolved_at
+    FROM (SELECT *, resolved_at IS NULL AS is_open, cause_id IS NULL AS is_root FROM core_anomalies) a
+    WHERE {filters}
+    ORDER BY resolved_at IS NOT NULL, list_position(['CRITICAL', 'ERROR', 'WARN', 'INFO'], severity),
+             week_ending DESC, tier, id
+"""
 QUALITY = """
     SELECT check_name AS "check", status, severity, actual, expected
     FROM core_quality WHERE capture_id = ?

@@ -12,23 +12,15 @@ from typing import TYPE_CHECKING
 
 from market_spine.cli.output import STYLES, Format, Listing, advise, escaped, note, say, show
 from market_spine.cli.work import Forecast, Tally
-from market_spine.domain.captures import Stage
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import ALL_TIERS
 
 if TYPE_CHECKING:
     from market_spine.automation.launch import Launch, Outcome
-    from market_spine.domain.contracts import Feed
+    from market_spine.governance.staleness import Stale
     from market_spine.sources.delivery import Problem
-    from market_spine.store.manifest import Capture
     from market_spine.store.records import Failed
 
-# The pipeline that makes the tables of a stage, in the order in which they are made.
-PIPELINES = {
-    Stage.NORMALIZED: "normalize_week",
-    Stage.AGGREGATED: "aggregate_week",
-    Stage.ROLLING: "compute_rolling",
-}
 SHOWN = 20  # partitions listed one by one; more are counted
 
 
@@ -117,18 +109,26 @@ def findings(found: Sequence[Failed]) -> None:
         advise("spine sql \"FROM core_quality WHERE status = 'failed'\"")
 
 
-def out_of_date(feed: Feed, found: Sequence[Capture]) -> None:
-    """Captures that need to be calculated again, with the commands for the first stage among them."""
-    if not found:
-        return
-    by_stage = {stage: [one for one in found if one.stage == stage] for stage in PIPELINES}
-    stage, first = next((stage, held) for stage, held in by_stage.items() if held)
-    tables = ", ".join(sorted({one.table_name for one in found}))
-    count = f"{len(found):,} capture{'s' if len(found) > 1 else ''}"
-    note(f"[yellow]out of date:[/] {count} made from what is superseded now: {tables}")
-    for tier, weeks in stretches((one.tier, one.week_ending) for one in first)[:SHOWN]:
-        of = f"-p from={weeks[0]} -p to={weeks[-1]}" + ("" if tier == ALL_TIERS else f" -p tier={tier}")
-        advise(f"spine run {feed.domain}.{PIPELINES[stage]} {of}")
+def out_of_date(found: Sequence[Stale]) -> None:
+    """Captures that need to be calculated again, with the command that does."""
+    if found:
+        tables = ", ".join(sorted({one.capture.table_name for one in found}))
+        note(f"[yellow]out of date:[/] {len(found):,} capture{'s' if len(found) > 1 else ''} of {tables}")
+        advise("spine recompute --yes  # without --yes: what and why")
+
+
+def in_words(places: Iterable[tuple[str, date]]) -> list[str]:
+    """Partitions, each a tier and a week, as people read them: tiers with the same consecutive weeks stand together."""
+    tiers: dict[tuple[date, date, int], list[str]] = {}
+    for tier, weeks in stretches(places):
+        tiers.setdefault((weeks[0], weeks[-1], len(weeks)), []).append(tier)
+    return [_stretch(names, *span) for span, names in sorted(tiers.items())]
+
+
+def _stretch(tiers: Sequence[str], first: date, last: date, weeks: int) -> str:
+    named = "" if tiers[0] == ALL_TIERS else f"{', '.join(tiers)} "
+    count = f" ({weeks * len(tiers):,})" if weeks * len(tiers) > 1 else ""
+    return f"{named}{first}{f' .. {last}' if weeks > 1 else ''}{count}"
 
 
 def stretches(places: Iterable[tuple[str, date]]) -> list[tuple[str, list[date]]]:

@@ -197,7 +197,7 @@ def _start(state: State, spine: Spine, request: Request, form: Format, is_missin
         found, counted = work.carry_out(watched, request, request.keys, instance, state.log_level)
     report.outcome(found, counted, form, request.feed.sql_name("raw"))
     report.findings(work.failed_checks(spine.store, found))
-    report.out_of_date(request.feed, work.out_of_date(spine.store, request.feed))
+    report.out_of_date(work.out_of_date(spine.store, request.feed))
     if found.failures:  # the work itself failed: whether the partitions could be had is not known
         raise typer.Exit(FAILED)
     if is_missing or any(one.lacking for one in counted):

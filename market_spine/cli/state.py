@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from market_spine.domain.contracts import Feed
     from market_spine.settings import Settings
+    from market_spine.store.ledger import Run
     from market_spine.store.store import Store
 
 
@@ -121,3 +122,14 @@ def open_instance(store: Store) -> Iterator[DagsterInstance]:
 
     with open_dagster(dagster_home(store)) as instance:
         yield instance
+
+
+def written_now() -> Run:
+    """Who writes where a person does, outside of Dagster's runs: a run of its own, at this moment."""
+    import uuid
+
+    from market_spine.settings import clock
+    from market_spine.store.ledger import Run
+
+    name = uuid.uuid4().hex
+    return Run(name, name, clock())

@@ -57,10 +57,10 @@ def find(name: str) -> Named:
 
 def _refuse_what_only_sql_reads(name: str) -> None:
     from market_spine.assets.views import views_of
-    from market_spine.store.publish import STAGE_COMPLETIONS, VERSIONS
+    from market_spine.store.publish import CORE_VIEWS, VERSIONS
     from market_spine.store.schema import TABLES
 
-    if name in {STAGE_COMPLETIONS.name, *(table.name for table in TABLES)}:
+    if name in {*(view.name for view in CORE_VIEWS), *(table.name for table in TABLES)}:
         raise QueryError(f"{name} is a control table", f'ask it in SQL: spine sql "FROM {name}"')
     if name in {f"{table}{suffix}" for table in all_tables() for suffix in VERSIONS}:
         raise QueryError(f"{name} takes arguments", f'ask it in SQL: spine sql "FROM {name}(...)"')

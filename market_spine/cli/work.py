@@ -5,7 +5,7 @@ What belongs here: asking, starting and counting. What does not: options (`reque
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from market_spine.assets.spine import Progress, Spine
     from market_spine.automation.launch import Launch, Outcome
     from market_spine.domain.contracts import Feed
+    from market_spine.governance.staleness import Stale
     from market_spine.sources.delivery import Delivery, Empty, Inventory, Problem, Source
     from market_spine.store.manifest import Capture
     from market_spine.store.records import Failed
@@ -139,16 +140,15 @@ def carry_out(
     tags = {"market_spine/request": request.name}
     plan = launches_of(request, keys)
     outcome = launch.run(watched, request.feed, plan, instance, options, tags, log_level)
-    return outcome, tallies(spine.store, request, keys, outcome)
+    return outcome, tallies(spine.store, partitions_of(request, keys), outcome)
 
 
-def tallies(store: Store, request: Request, keys: Sequence[WeekKey], outcome: Outcome) -> list[Tally]:
-    """Count from the manifest, not from what was intended."""
+def tallies(store: Store, partitions: Mapping[str, Sequence[WeekKey]], outcome: Outcome) -> list[Tally]:
+    """What became of ``partitions``, by SQL table name: counted from the manifest, not from what was intended."""
     from market_spine.store.manifest import Question
     from market_spine.store.rejects import count_by_table
 
-    partitions = partitions_of(request, keys)
-    weeks = {key.week_ending for key in keys}
+    weeks = {key.week_ending for keys in partitions.values() for key in keys}
     held: dict[str, dict[WeekKey, Capture]] = {name: {} for name in partitions}
     for capture in store.select(Question(tuple(partitions), weeks=weeks)):
         held[capture.table_name][capture.key] = capture
@@ -177,15 +177,13 @@ def failed_checks(store: Store, outcome: Outcome) -> list[Failed]:
         return records.failed_checks(connection, outcome.run_ids)
 
 
-def out_of_date(store: Store, feed: Feed) -> list[Capture]:
-    """Current captures of ``feed`` that were made from what has been superseded."""
-    from market_spine.assets.tables import steps_of
-    from market_spine.store.manifest import stale
+def out_of_date(store: Store, feed: Feed) -> list[Stale]:
+    """Current captures of ``feed`` that are not what they would be if they were made now."""
+    from market_spine.assets.tables import derived_of
+    from market_spine.governance.staleness import stale
 
     with store.control.read() as connection:
-        found = stale(connection, {})
-    mine = {step.table_name for step in steps_of(feed).values()}
-    return [capture for capture, _ in found if capture.table_name in mine]
+        return stale(connection, derived_of(feed))
 
 
 @dataclass(frozen=True)

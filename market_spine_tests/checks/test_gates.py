@@ -69,14 +69,15 @@ def test_findings_say_numbers() -> None:
     assert shown["accounts_for_every_line"] == ("150 rows + 50 rejects", "200 lines")
 
 
+@pytest.mark.parametrize("is_expected", [True, False])
 @pytest.mark.parametrize("kind", ["not_due", "no_rows", "truncated", "wrong_content"])
-def test_nothing_delivered_is_expected_only_before_it_is_due(kind: str) -> None:
+def test_nothing_delivered_is_an_error_unless_it_is_expected(kind: str, is_expected: bool) -> None:
     """Prevents an alarm every Monday before FINRA publishes, and silence afterwards."""
-    found = nothing_delivered(KEY, kind, "because")
+    found = nothing_delivered(KEY, kind, "because", is_expected)
     assert (found.passed, found.is_blocking, found.category) == (False, False, Category.INCOMPLETE_INPUT)
-    assert found.actual == f"{kind}: because"
-    early = kind == "not_due"
-    assert (found.severity, found.is_expected) == (Severity.INFO if early else Severity.ERROR, early)
+    assert (found.actual, found.code) == (f"{kind}: because", "NOT_DELIVERED")
+    severity = Severity.INFO if is_expected else Severity.ERROR
+    assert (found.severity, found.is_expected) == (severity, is_expected)
 
 
 def test_what_cannot_be_read_blocks() -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import time_machine
 
-from market_spine.cli.report import stretches
+from market_spine.assets.tables import derived_of
+from market_spine.cli.report import in_words, stretches
 from market_spine.domain.tiers import Tier
+from market_spine.feeds.otc import FEED
 from market_spine_tests.cli.conftest import SOURCE, Command, call
 from market_spine_tests.sources.finra_cases import ROWS
 from market_spine_tests.sources.finra_server import FinraServer
@@ -276,10 +278,14 @@ def test_what_a_load_leaves_out_of_date_is_told_and_the_command_mends_it(own_hom
         answer = call("run", "otc.weekly_refresh", *week, "--source", source)
         assert answer.code == 0, answer.err
         told, _, command = answer.err.partition("out of date: ")[2].partition("\n  next: ")
-        assert told == "3 captures made from what is superseded now: otc_symbol_rolling_6w"
-        mend = command.strip().splitlines()[0]
-        assert mend.endswith("compute_rolling -p from=2025-10-31 -p to=2025-11-14 -p tier=OTC")
-        assert "out of date" not in call(*shlex.split(mend)[1:]).err
+        # The three weeks after it, of every window.
+        windows = sorted(one.table_name for one in derived_of(FEED) if one.calculation.weeks_back)
+        assert told == f"{3 * len(windows)} captures of {', '.join(windows)}"
+        mend = shlex.split(command.strip().splitlines()[0], comments=True)
+        assert mend == ["spine", "recompute", "--yes"]
+        assert call("recompute").code == 1
+        assert call(*mend[1:]).code == 0
+        assert "out of date" not in call("run", "otc.weekly_refresh", *week, "--source", source).err
 
 
 def test_a_gap_in_what_is_out_of_date_gives_two_stretches() -> None:
@@ -291,6 +297,19 @@ def test_a_gap_in_what_is_out_of_date_gives_two_stretches() -> None:
         ("OTC", [date(2025, 1, 3), date(2025, 1, 10)]),
         ("OTC", [date(2025, 1, 24)]),
     ]
+
+
+def test_partitions_in_words() -> None:
+    """Prevents a line per tier where all have the same weeks, and weeks between that are not meant."""
+    first, second, last = date(2025, 1, 3), date(2025, 1, 10), date(2025, 1, 24)
+    assert in_words(
+        [("OTC", second), ("NMS_TIER_1", first), ("OTC", first), ("NMS_TIER_1", second), ("OTC", last)]
+    ) == [
+        "NMS_TIER_1, OTC 2025-01-03 .. 2025-01-10 (4)",
+        "OTC 2025-01-24",
+    ]
+    assert in_words([("ALL", first), ("ALL", second)]) == ["2025-01-03 .. 2025-01-10 (2)"]
+    assert in_words([]) == []
 
 
 def test_advice_looks_at_the_store_that_the_command_was_given(demo_home: Path) -> None:

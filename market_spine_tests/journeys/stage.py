@@ -20,7 +20,7 @@ from duckdb import DuckDBPyConnection
 
 from market_spine.assets.capture import Options
 from market_spine.assets.spine import Spine
-from market_spine.assets.tables import steps_of, tables_of
+from market_spine.assets.tables import derived_of, steps_of, tables_of
 from market_spine.assets.views import views_of
 from market_spine.automation import launch, pipelines
 from market_spine.automation.launch import Outcome
@@ -30,12 +30,13 @@ from market_spine.domain.keys import WeekKey
 from market_spine.domain.publication import publication_date
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import FEED
+from market_spine.governance.staleness import stale
 from market_spine.settings import Settings, build_spine
 from market_spine.sources.delivery import Delivery, Empty, Inventory, Source
 from market_spine.sources.files import FileSource
 from market_spine.sources.lines import open_part
 from market_spine.store.engine import config, prepare
-from market_spine.store.manifest import Capture, Question, stale
+from market_spine.store.manifest import Capture, Question
 from market_spine.store.publish import fill
 from market_spine.store.schema import BATCHES
 
@@ -167,9 +168,10 @@ class Scene:
         return found
 
     def stale(self) -> list[tuple[str, str]]:
-        """(table, week) of current captures that were not made from what is current."""
+        """(table, week) of current captures that are out of date."""
         with self.spine.store.control.read() as connection:
-            return [(one.table_name, str(one.key)) for one, _ in stale(connection, {})]
+            found = stale(connection, derived_of(self.feed))
+        return [(one.capture.table_name, str(one.capture.key)) for one in found]
 
     def actions(self) -> list[str]:
         """What became of each delivery of the feed, in the order of committing."""

@@ -221,11 +221,11 @@ def test_a_bad_restatement_leaves_what_was_there(alone: Scene, tmp_path: Path) -
 
 def test_nothing_delivered(alone: Scene, tmp_path: Path) -> None:
     """A tier that is not due yet raising an alarm, one that is late raising none."""
-    week = key("2025-12-12")  # OTC is due on 2026-01-12
-    for day, expected in ((date(2026, 1, 11), ("INFO", 1)), (date(2026, 1, 13), ("ERROR", 0))):
-        alone.clock.moment = alone.clock.moment.replace(day=day.day)
+    week = key("2025-12-12")  # OTC is due on 2026-01-12, and must be there on the 13th at 10:00 New York, 15:00 UTC
+    moments = ((11, "not_due", ("INFO", 1)), (13, "no_rows", ("INFO", 1)), (14, "no_rows", ("ERROR", 0)))
+    for day, kind, expected in moments:
+        alone.clock.moment = alone.clock.moment.replace(day=day)
         outcome = alone.run("otc.ingest_week", week)
-        kind = "not_due" if expected[1] else "no_rows"
         assert outcome.without_capture["otc/raw"][str(week)].startswith(f"{kind}: ")
         assert alone.findings("delivered")[-1] == (expected[0], "INCOMPLETE_INPUT", expected[1], 0)
     put(tmp_path / "files", week, text(lines(week, GOOD)))

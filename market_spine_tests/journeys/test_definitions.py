@@ -136,8 +136,8 @@ def test_dependencies_are_those_of_the_graph(stage: Scene, nodes: dict[str, Any]
     }
     assert {(table, parent) for table, parent, *_ in stored} == edges
     assert len(stored) == len(edges) == len(dependency_rows(FEED, assets_of(FEED)))
-    assert {row[0] for row in stored if row[2]} == {"otc_symbol_rolling_6w"}
-    assert {row[2] for row in stored} == {0, 5}
+    windows = {step.table_name: step.calculation.weeks_back for step in steps_of(FEED).values()}
+    assert {(row[0], row[2]) for row in stored} == {(table, windows[table]) for table, *_ in stored}
     references = {(row[0], row[1]) for row in stored if row[3] == "reference"}
     assert references == {("otc_volume_per_day", "reference_trading_calendar")}
 

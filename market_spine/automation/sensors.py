@@ -1,0 +1,191 @@
+"""Sensors: they look, judge and record by themselves, and ask for runs only where something must be computed.
+
+* readiness: judges after every transaction, and when a preliminary period ends; tells Dagster, and publishes.
+* expectations: compares what is due with what is there, whether or not any run started; beats, so that it is known to
+  live.
+* stale: asks for runs that make again what is out of date, one stage at a tick, so that inputs come before what reads
+  them.
+
+A look costs one cheap query where nothing happened. What a tick finds goes through `governance`, as for the commands.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+from dagster import AssetCheckEvaluation
+
+from market_spine.assets import readiness
+from market_spine.assets.published import publish_all
+from market_spine.assets.scope import look, scope_of
+from market_spine.assets.spine import Spine
+from market_spine.assets.tables import derived_of
+from market_spine.automation.declare import declare
+from market_spine.automation.jobs import jobs_of
+from market_spine.automation.launch import END, START
+from market_spine.automation.recompute import launches_of
+from market_spine.domain.contracts import Feed
+from market_spine.domain.keys import WeekKey
+from market_spine.governance.readiness import Transition, judge_weeks
+from market_spine.governance.staleness import Recompute, to_recompute
+from market_spine.store.ledger import Run, newest, newest_seq
+from market_spine.store.readiness import held
+
+SECONDS = 30  # between two looks; a look without news takes about 10 ms
+QUIET = timedelta(minutes=2)  # a load goes through its stages in one go; what it leaves is ours
+STALE_TAG = "market_spine/recompute"
+
+
+def sensors_of(feed: Feed) -> list[dg.SensorDefinition]:
+    """The sensors of one feed, all on by default."""
+    return [_readiness_sensor(feed), _expectations_sensor(feed), _stale_sensor(feed)]
+
+
+def _run_of(name: str, now: datetime) -> Run:
+    """Who writes where a sensor does."""
+    return Run(f"sensor:{name}", f"sensor:{name}:{now:%Y%m%dT%H%M%S%f}", now)
+
+
+def _readiness_sensor(feed: Feed) -> dg.SensorDefinition:
+    name = f"{feed.name}_readiness_sensor"
+
+    @dg.sensor(
+        name=name,
+        minimum_interval_seconds=SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Judges every week after new captures and as time passes; certifies, de-certifies, publishes.",
+    )
+    def judge(context: dg.SensorEvaluationContext, spine: dg.ResourceParam[Spine]) -> Any:
+        now = spine.clock()
+        spine.store.ensure()
+        cursor = json.loads(context.cursor or "{}")
+        if not _has_news(spine, cursor, now):
+            return dg.SkipReason("nothing was recorded, and no preliminary period has ended")
+        found = judge_weeks(spine.store, _run_of(name, now), scope_of(feed))
+        if found:
+            publish_all(spine, feed)
+        for one in found:
+            context.log.info(one.message)
+        events = _events(spine, feed, found)
+        return dg.SensorResult(asset_events=events, cursor=json.dumps(_cursor(spine, feed, now)))
+
+    return judge
+
+
+def _has_news(spine: Spine, cursor: Mapping[str, Any], now: datetime) -> bool:
+    with spine.store.control.read() as connection:
+        seq = newest_seq(connection)
+    next_at = cursor.get("next_at")
+    return seq != cursor.get("seq") or (next_at is not None and now > datetime.fromisoformat(next_at))
+
+
+def _cursor(spine: Spine, feed: Feed, now: datetime) -> dict[str, Any]:
+    """Up to which transaction was judged, and when the next preliminary period ends."""
+    with spine.store.control.read() as connection:
+        seq, rows = newest_seq(connection), held(connection, feed.domain).values()
+    ends = [
+        datetime.fromisoformat(facts["captured_at"]) + timedelta(hours=facts["preliminary_hours"])
+        for facts in (json.loads(row["facts_json"]) for row in rows)
+        if facts["captured_at"]
+    ]
+    pending = [moment for moment in ends if moment >= now]
+    return {"seq": seq, "next_at": min(pending).isoformat() if pending else None}
+
+
+def _events(spine: Spine, feed: Feed, found: Sequence[Transition]) -> list[Any]:
+    """Verdicts that changed, as Dagster shows them: a materialization of the week, and the check of each use case."""
+    key = readiness.key_of(feed)
+    weeks = sorted({one.verdict.week for one in found})
+    if not weeks:
+        return []
+    with spine.store.control.read() as connection:
+        rows = held(connection, feed.domain, weeks)
+    events: list[Any] = []
+    for week in weeks:
+        states = {use_case: row["state"] for (at, use_case), row in rows.items() if at == week}
+        metadata = {use_case: dg.MetadataValue.text(state) for use_case, state in states.items()}
+        events.append(dg.AssetMaterialization(key, partition=str(week), metadata=metadata))
+        for use_case in states:
+            row = rows[week, use_case]
+            events.append(
+                AssetCheckEvaluation(
+                    asset_key=key,
+                    check_name=readiness.check_name(use_case),
+                    passed=bool(row["is_ready"]),
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description=f"{week}: {readiness.against(row) or 'certified'}",
+                    partition=str(week),
+                )
+            )
+    return events
+
+
+def _expectations_sensor(feed: Feed) -> dg.SensorDefinition:
+    name = f"{feed.name}_expectations_sensor"
+
+    @dg.sensor(
+        name=name,
+        minimum_interval_seconds=2 * SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Compares what should be there by now with what is there, whether or not a run started.",
+    )
+    def reconcile(context: dg.SensorEvaluationContext, spine: dg.ResourceParam[Spine]) -> dg.SkipReason:
+        now = spine.clock()
+        spine.store.ensure()
+        declare(spine.store, feed)
+        changes = look(spine, feed, _run_of(name, now))
+        for word in ("opened", "changed", "resolved"):
+            for row in getattr(changes, word):
+                context.log.info(f"{word}: {row['severity']} {row['code']} {row['week_ending']} {row['tier']}")
+        return dg.SkipReason(f"{len(changes.opened)} opened, {len(changes.resolved)} resolved")
+
+    return reconcile
+
+
+def _stale_sensor(feed: Feed) -> dg.SensorDefinition:
+    name = f"{feed.name}_stale_sensor"
+
+    @dg.sensor(
+        name=name,
+        jobs=jobs_of(feed),
+        minimum_interval_seconds=SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Makes again what a restatement, a correction or new code has left out of date, and nothing else.",
+    )
+    def recompute(context: dg.SensorEvaluationContext, spine: dg.ResourceParam[Spine]) -> Any:
+        spine.store.ensure()
+        with spine.store.control.read() as connection:
+            seq, committed_at = newest(connection)
+            if context.cursor == str(seq):
+                return dg.SkipReason("nothing was recorded since the last look")
+            if committed_at is not None and spine.clock() - committed_at < QUIET:
+                return dg.SkipReason("something is being written, and may make the rest by itself")
+            plan = to_recompute(connection, derived_of(feed))
+        context.update_cursor(str(seq))
+        return _requests(feed, plan) or dg.SkipReason("nothing is out of date")
+
+    return recompute
+
+
+def _requests(feed: Feed, plan: Recompute) -> list[dg.RunRequest]:
+    """Runs for what is out of date and waits for nothing else; a key that is remembered for ever says why."""
+    ready = [part for part in plan.parts if part.is_stale and not part.sources]
+    partitions: dict[str, list[WeekKey]] = {}
+    for part in ready:
+        partitions.setdefault(part.place.table_name, []).append(part.place.key)
+    reasons = {str(part.place): part.reasons for part in ready}
+    version = hashlib.sha256(json.dumps(reasons, sort_keys=True).encode()).hexdigest()[:16]
+    return [
+        dg.RunRequest(
+            run_key=f"{version}:{number}",
+            # A run has one partitioning: weeks and tiers, or weeks.
+            job_name=f"{feed.name}_{'weekly_refresh' if '|' in launch.first else 'whole_weeks'}",
+            asset_selection=list(launch.assets),
+            tags={START: launch.first, END: launch.last, STALE_TAG: version},
+        )
+        for number, launch in enumerate(launches_of(feed, partitions))
+        if launch.first and launch.last and launch.assets != (readiness.key_of(feed),)  # its own sensor judges
+    ]

@@ -1,0 +1,115 @@
+"""`spine anomalies`: what is wrong now, what became of it, and closing it by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.output import Format, FormatOption, Listing, cell, code, escaped, limited, say, show
+from market_spine.domain.contracts import Severity
+from market_spine.domain.errors import QueryError
+
+app = typer.Typer(name="anomalies", no_args_is_help=True, help="What is wrong: list it, show its history, resolve it.")
+SEE = "see them with: spine anomalies list --all"
+EXTRA = ("category", "table_name", "affected_records", "times_seen", "detected_at", "last_seen_at", "resolved_at")
+NUMBER = Annotated[int, typer.Argument(metavar="ID", help="The anomaly's number, from spine anomalies list.")]
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    week: WeekOption = None,
+    tier: TierOption = None,
+    severity: Annotated[Severity, typer.Option("--severity", help="This one and graver ones.")] = Severity.WARN,
+    linked: Annotated[bool, typer.Option("--linked", help="Also what only follows from another anomaly.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
+    limit: LimitOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List what is wrong now, the gravest first: one line per root cause, with the number of what follows from it.
+
+    INFO asks for nothing, and is shown with --severity INFO.
+
+    Example: spine anomalies list --week-ending 2025-11-14
+    """
+    from market_spine.cli.queries import ANOMALIES, listed
+    from market_spine.cli.state import control_tables, open_store, settings_of
+
+    grave = list(Severity)[list(Severity).index(severity) :]
+    wanted: dict[str, object] = {
+        "week_ending": week_of(week),
+        "tier": [*map(str, tiers_of(tier))],
+        "severity": [*map(str, grave)],
+        "is_open": None if every else True,
+        "is_root": None if linked or every else True,
+    }
+    with control_tables(open_store(settings_of(ctx.obj))) as engine:
+        columns, rows = listed(engine, ANOMALIES, **wanted)
+    wrapped = frozenset({"message"})
+    limited(Listing(columns, rows, wrapped=wrapped, extra=frozenset(EXTRA), empty="nothing is wrong"), form, limit)
+
+
+@app.command("show")
+def show_(ctx: typer.Context, number: NUMBER, form: FormatOption = Format.TABLE) -> None:
+    """Show one anomaly: the finding, sample records, what it follows from, and everything that happened to it.
+
+    Example: spine anomalies show 1
+    """
+    from market_spine.cli.state import open_store, settings_of
+    from market_spine.store import anomalies
+
+    store = open_store(settings_of(ctx.obj))
+    with store.control.read() as connection:
+        row = anomalies.by_id(connection, number)
+        happened = anomalies.history(connection, number)
+    if row is None:
+        raise QueryError(f"there is no anomaly {number}", SEE)
+    if form is not Format.TABLE:
+        show(Listing(list(row), [list(row.values())]), form)
+        return
+    for name, value in _facts(row):
+        code(f"{name:<15}{cell(value)}")
+    if samples := json.loads(row["sample_records"]):
+        say("")
+        columns = list(samples[0])
+        rows = [[sample.get(name) for name in columns] for sample in samples]
+        show(Listing(columns, rows, "Sample records", wrapped=frozenset({"raw_text", "detail"})))
+    say("")
+    told = ["changed_at", "change", "severity", "actor", "note"]
+    show(Listing(told, [[one[name] for name in told] for one in happened], "History", wrapped=frozenset({"note"})))
+
+
+def _facts(row: dict[str, Any]) -> list[tuple[str, Any]]:
+    names = ["id", "code", "severity", "category", "message", "domain", "table_name", "week_ending", "tier", "stage"]
+    names += ["affected_records", "times_seen", "detected_at", "last_seen_at", "resolved_at", "resolved_by"]
+    names += ["resolution_note", "cause_id", "capture_id", "pipeline", "execution_id"]
+    details = json.loads(row["details_json"])
+    return [(name, row[name]) for name in names if row[name] is not None] + [
+        (name, value if isinstance(value, str | int | float) else json.dumps(value))
+        for name, value in details.items()
+        if name not in ("samples", "check")
+    ]
+
+
+@app.command()
+def resolve(
+    ctx: typer.Context,
+    number: NUMBER,
+    note: Annotated[str, typer.Option("--note", help="What was found, and why it is settled.")],
+    actor: Annotated[str | None, typer.Option("--actor", help="Who says so; else the user who runs this.")] = None,
+) -> None:
+    """Close an anomaly by hand. It opens again where the same is found once more.
+
+    Example: spine anomalies resolve 1 --note "FINRA confirmed the quantities" --actor compliance
+    """
+    import getpass
+
+    from market_spine.cli.state import open_store, settings_of, written_now
+    from market_spine.governance import anomalies
+
+    store = open_store(settings_of(ctx.obj))
+    row = anomalies.resolve(store, written_now(), number, note, actor or getpass.getuser())
+    say(f"resolved anomaly {number}: {escaped(row['code'])} {row['week_ending']} {row['tier']}")

@@ -1,0 +1,117 @@
+"""`spine readiness`: may a week be used for this, and what stands against it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from market_spine.cli.door import NOT_SATISFIED
+from market_spine.cli.options import week_of
+from market_spine.cli.output import Format, FormatOption, Listing, advise, cell, escaped, limited, out, say, show
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from market_spine.domain.contracts import Feed
+
+MARKS = {True: "[green]✓[/]", False: "[red]✗[/]"}
+
+
+def readiness(
+    ctx: typer.Context,
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A feed, e.g. finra.otc_transparency or otc.")],
+    week: Annotated[
+        str | None, typer.Option("--week", "--week-ending", "-w", metavar="FRIDAY", help="The week; else all of them.")
+    ] = None,
+    ready_for: Annotated[
+        str | None, typer.Option("--ready-for", metavar="USE_CASE", help="trading (if unset), compliance or research.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="Rows to show at most.")
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Judge now whether a week may be used, record the verdict, and show it: five criteria, and what helps.
+
+    Exit code 0: ready, 1: not ready, 2: failure. Without a week: every week, for the use case or for all.
+
+    Example: spine readiness finra.otc_transparency --week 2025-11-14 --ready-for trading
+    """
+    from market_spine.assets.scope import scope_of
+    from market_spine.cli.request import feed_of
+    from market_spine.cli.state import feeds, open_store, settings_of, written_now
+    from market_spine.governance.readiness import judge_weeks
+    from market_spine.store.readiness import held
+
+    feed = feed_of(feeds(), domain)
+    scope = scope_of(feed)
+    chosen, use_case = week_of(week), scope.use_case(ready_for or "trading")
+    store = open_store(settings_of(ctx.obj))
+    run = written_now()
+    judge_weeks(store, run, scope, [chosen] if chosen else None)
+    with store.control.read() as connection:
+        rows = held(connection, feed.domain, [chosen] if chosen else None)
+    if chosen is None:
+        names = [ready_for] if ready_for else list(scope.use_cases)
+        _show_weeks([rows[place] for place in sorted(rows, reverse=True) if place[1] in names], limit, form)
+        return
+    row = rows[chosen, use_case.name]
+    if form is Format.TABLE:
+        _tell(feed, row, run.now)
+    else:
+        show(Listing(list(row), [list(row.values())]), form)
+    if not row["is_ready"]:
+        raise typer.Exit(NOT_SATISFIED)
+
+
+def _show_weeks(rows: list[dict[str, Any]], limit: int | None, form: Format) -> None:
+    columns = ["week_ending", "ready_for", "state", "certified_at", "certified_by", "stands against it"]
+    told = [
+        [*(row[name] for name in columns[:-1]), "; ".join(one["message"] for one in json.loads(row["blocking_issues"]))]
+        for row in rows
+    ]
+    listing = Listing(columns, told, wrapped=frozenset({columns[-1]}), empty="no week was ever captured")
+    limited(listing, form, limit)
+
+
+def _tell(feed: Feed, row: Mapping[str, Any], now: datetime) -> None:
+    """A verdict as people read it: status, who certified it when, the five criteria, what stands against it."""
+    title = f"Data Readiness: {feed.title} / {row['week_ending']}"
+    say(f"[bold]{escaped(title)}[/]")
+    out().rule(style="dim", characters="─")
+    status = "[bold green]READY[/]" if row["is_ready"] else "[bold red]NOT READY[/]"
+    state = "" if row["is_ready"] else f" ({row['state']})"
+    say(f"Status: {status} for {row['ready_for']}{state}")
+    if row["is_ready"]:
+        certificate = f"certificate {row['certificate_id'][:12]}"
+        say(f"Certified: {cell(row['certified_at'])} by {escaped(row['certified_by'])}, {certificate}")
+    say("\nCriteria:")
+    for name, text in criteria(json.loads(row["facts_json"]), now).items():
+        say(f"  {MARKS[bool(row[name])]} {escaped(text)}")
+    if issues := json.loads(row["blocking_issues"]):
+        say("\nBlocking issues:")
+        for issue in issues:
+            say(f"  - {escaped(issue['message'])}")
+            advise(issue["remedy"])
+
+
+def criteria(facts: Mapping[str, Any], now: datetime) -> dict[str, str]:
+    """Each criterion in words, with its numbers."""
+    from datetime import datetime
+
+    have, wanted = facts["partitions"]
+    made, needed = facts["captures"]
+    age = "nothing was captured"
+    if facts["captured_at"]:
+        hours = (now - datetime.fromisoformat(facts["captured_at"])).total_seconds() / 3600
+        age = f"{hours:,.1f} hours > {facts['preliminary_hours']} hour threshold"
+    return {
+        "all_partitions_present": f"All partitions present ({have}/{wanted} tiers)",
+        "all_stages_complete": f"All stages complete ({', '.join(facts['stages'])}: {made}/{needed} captures)",
+        "no_critical_anomalies": f"No CRITICAL anomalies ({facts['critical']} open)",
+        "dependencies_current": f"Dependencies current ({facts['stale']} stale captures)",
+        "age_exceeds_preliminary": f"Age exceeds preliminary ({age})",
+    }

@@ -1,0 +1,145 @@
+"""The sensors, evaluated as the daemon does, over a real store whose clock the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from market_spine.automation.launch import END, START, Launch, run
+from market_spine.automation.sensors import sensors_of
+from market_spine.feeds.otc import FEED
+from market_spine.sources.synthetic import SyntheticSource
+from market_spine.store import heartbeats
+from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, key, staged
+
+pytestmark = pytest.mark.slow
+WEEK, BEFORE = "2025-11-14", "2025-11-07"
+PUBLISHED = datetime(2025, 12, 15, 16, tzinfo=UTC)  # an hour after Tier 2 and OTC of the week are due
+KEYS = tuple(key(week, tier) for week in (BEFORE, WEEK) for tier in (T1, T2, OTC))
+SENSORS = {sensor.name: sensor for sensor in sensors_of(FEED)}
+
+
+class Daemon:
+    """Evaluates one sensor after the other, each with the cursor that it left."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.cursors: dict[str, str | None] = {}
+
+    def tick(self, name: str) -> Any:
+        context = dg.build_sensor_context(
+            instance=self.scene.instance,
+            cursor=self.cursors.get(name),
+            sensor_name=f"otc_{name}_sensor",
+            resources={"spine": self.scene.spine},
+        )
+        answer = SENSORS[f"otc_{name}_sensor"](context)
+        self.cursors[name] = answer.cursor if isinstance(answer, dg.SensorResult) else context.cursor
+        return answer
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    source = SyntheticSource.from_spec("seed=7,scale=0.02,revision_hours=72,fault=restatement:OTC:2025-11-14:3")
+    with staged(tmp_path / "home", source, Clock(PUBLISHED)) as scene:
+        yield Daemon(scene)
+
+
+def skipped(answer: Any) -> bool:
+    return isinstance(answer, dg.SkipReason)
+
+
+def test_a_week_becomes_ready_without_any_new_event(daemon: Daemon) -> None:
+    """Prevents a week from staying preliminary until something else happens, and an alert from being told twice."""
+    scene = daemon.scene
+    scene.refresh(*KEYS)
+    first = daemon.tick("readiness")
+    assert {one.partition for one in first.asset_events} == {BEFORE, WEEK}
+    assert skipped(daemon.tick("readiness"))
+    scene.clock.forward(hours=24, minutes=1)
+    daemon.tick("readiness")
+    assert scene.sql("SELECT DISTINCT ready_for FROM core_data_readiness WHERE is_ready = 1") == [("research",)]
+    scene.clock.forward(hours=24)
+    answer = daemon.tick("readiness")
+    checks = [one for one in answer.asset_events if isinstance(one, dg.AssetCheckEvaluation)]
+    assert {(one.partition, one.check_name, one.passed) for one in checks} == {
+        (week, f"ready_for_{use_case}", True)
+        for week in (BEFORE, WEEK)
+        for use_case in ("trading", "compliance", "research")
+    }
+    assert scene.one("SELECT count(*) FROM core_events WHERE event_type = 'READINESS_CHANGED'") == (12,)
+    assert skipped(daemon.tick("readiness"))
+    assert scene.one("SELECT count(*), count(DISTINCT event_id) FROM core_events") == (12, 12)
+    assert scene.spine.store.home.published.exists()
+
+
+def test_an_empty_store_says_nothing(daemon: Daemon) -> None:
+    """Prevents a first start from failing every tick, or from crying for weeks that were never begun."""
+    for name in ("readiness", "expectations", "stale"):
+        answer = daemon.tick(name)
+        assert skipped(answer) or answer.asset_events == []
+    assert daemon.scene.one("SELECT count(*) FROM core_anomalies") == (0,)
+
+
+def test_a_tier_that_nobody_fetched_is_missed(daemon: Daemon) -> None:
+    """Prevents a schedule that never started from going unnoticed: no run, no error, no data."""
+    scene = daemon.scene
+    scene.refresh(*KEYS[:-1], key("2025-11-21", T1), key("2025-11-28", T1))
+    daemon.tick("expectations")
+    open_now = "SELECT code, tier, severity FROM core_anomalies WHERE resolved_at IS NULL AND severity <> 'INFO' AND code NOT LIKE 'UNUSUAL%' ORDER BY id"
+    assert scene.sql(open_now) == []
+    scene.clock.forward(hours=24)
+    daemon.tick("expectations")
+    assert set(scene.sql(open_now)) == {
+        ("NOT_DELIVERED", "OTC", "ERROR"),
+        ("MISSED_RUNS", "ALL", "ERROR"),
+        ("INCOMPLETE_TIER_SPLIT", "ALL", "WARN"),
+    }
+    roots = "SELECT code FROM core_anomalies WHERE cause_id IS NULL AND severity <> 'INFO' AND code NOT LIKE 'UNUSUAL%'"
+    assert scene.sql(roots) == [("NOT_DELIVERED",)]  # one cause, one alert
+    count = scene.one("SELECT count(*) FROM core_anomaly_log")
+    daemon.tick("expectations")
+    assert scene.one("SELECT count(*) FROM core_anomaly_log") == count  # the same again is no news
+    with scene.spine.store.control.read() as connection:
+        beat = heartbeats.last(connection, "expectations")
+    assert beat is not None
+    assert beat["beat_at"] == scene.clock()
+
+
+def carry_out(scene: Scene, requests: list[Any]) -> list[tuple[str, str]]:
+    """What the daemon's run queue does with the requests of one tick; (asset, first .. last) of each."""
+    told = []
+    for request in requests:
+        launch = Launch(tuple(request.asset_selection), request.tags[START], request.tags[END])
+        run(scene.spine, scene.feed, [launch], scene.instance, log_level="CRITICAL")
+        told += [(one.path[-1], f"{launch.first} .. {launch.last}") for one in launch.assets]
+    return told
+
+
+def test_what_a_restatement_left_behind_is_made_again_stage_by_stage(daemon: Daemon) -> None:
+    """Prevents stale measures from waiting for hands, and anything else from being made again."""
+    scene = daemon.scene
+    scene.refresh(*KEYS)
+    before = {one.capture_id for table in ("raw", "venue_volume") for one in scene.captures(table)}
+    scene.clock.forward(hours=80)
+    assert scene.run("otc.ingest_week", key(WEEK)).is_complete
+    assert skipped(daemon.tick("stale"))  # a load that is under way goes on by itself
+    scene.clock.forward(minutes=3)
+    made: list[list[str]] = []
+    for _ in range(8):
+        requests = daemon.tick("stale")
+        if skipped(requests):
+            break
+        assert len({one.run_key for one in requests}) == len(requests)
+        made.append(sorted({name for name, _ in carry_out(scene, requests)}))
+        scene.clock.forward(minutes=3)
+    assert made[0] == ["venue_volume"]
+    assert scene.stale() == []
+    after = {one.capture_id for table in ("raw", "venue_volume") for one in scene.captures(table)}
+    assert len(after - before) == 2  # the raw and the venue volume of one partition
+    assert skipped(daemon.tick("stale"))
