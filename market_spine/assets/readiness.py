@@ -17,6 +17,7 @@ from market_spine.domain.keys import WeekKey
 from market_spine.domain.trust import Readiness
 from market_spine.governance.policy import UseCase
 from market_spine.governance.readiness import judge_weeks
+from market_spine.governance.restatement import tell_restatements
 from market_spine.store import readiness
 
 NAME = "readiness"
@@ -62,6 +63,7 @@ def readiness_asset(feed: Feed) -> dg.AssetsDefinition:
         weeks = [one.week_ending for one in keys]
         for transition in judge_weeks(spine.store, run, scope, weeks):
             context.log.info(transition.message)
+        tell_restatements(spine.store, run, feed, scope, weeks)
         with spine.store.control.read() as connection:
             held = readiness.held(connection, feed.domain, weeks)
         failed = {one: why for one in keys if (why := against(held[one.week_ending, "trading"]))}

@@ -26,7 +26,6 @@ from market_spine.domain.contracts import Feed
 from market_spine.domain.corrections import Correction
 from market_spine.domain.keys import WeekKey
 from market_spine.governance.calendar import CorrectionPlan, installed, plan_correction, record_correction
-from market_spine.governance.readiness import Transition, judge_weeks
 from market_spine.governance.staleness import Place, to_recompute
 from market_spine.store.ledger import Run
 from market_spine.store.store import Store
@@ -47,11 +46,10 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """The partitions that were to be made again, the runs that did so, and the verdicts that became other ones."""
+    """The partitions that were to be made again, and the runs that did so and judged their weeks."""
 
     partitions: Mapping[str, list[WeekKey]]
     outcome: Outcome
-    transitions: tuple[Transition, ...]
 
 
 def plan(store: Store, correction: Correction, feeds: Sequence[Feed]) -> CorrectionPlan:
@@ -84,18 +82,14 @@ def follow_up(
     instance: dg.DagsterInstance,
     log_level: str = "DEBUG",
 ) -> Followed:
-    """Make again what the correction put out of date, and judge the weeks whose certificates rested on it."""
+    """Make again what the correction put out of date; the weeks are judged with it."""
     derived = [one for feed in feeds for one in derived_of(feed)]
     with spine.store.control.read() as connection:
         todo = to_recompute(connection, derived)
     chosen = todo.around(lambda one: Place(one.table_name, one.key) in applied.plan.partitions).partitions
     outcome = recompute(spine, feeds, chosen, instance, TAGS, log_level)
     observe_calendar(spine.store, _run(spine, outcome), feeds)
-    weeks = {row["week_ending"] for row in applied.plan.certificates}
-    transitions = [
-        one for feed in feeds if weeks for one in judge_weeks(spine.store, _run(spine, outcome), scope_of(feed), weeks)
-    ]
-    return Followed(chosen, outcome, tuple(transitions))
+    return Followed(chosen, outcome)
 
 
 def _run(spine: Spine, outcome: Outcome) -> Run:

@@ -56,7 +56,7 @@ def list_(
 def show_(ctx: typer.Context, number: NUMBER, form: FormatOption = Format.TABLE) -> None:
     """Show one anomaly: the finding, sample records, what it follows from, and everything that happened to it.
 
-    Example: spine anomalies show 1
+    Example: spine anomalies show 2
     """
     from market_spine.cli.state import open_store, settings_of
     from market_spine.store import anomalies
@@ -103,7 +103,7 @@ def resolve(
 ) -> None:
     """Close an anomaly by hand. It opens again where the same is found once more.
 
-    Example: spine anomalies resolve 1 --note "FINRA confirmed the quantities" --actor compliance
+    Example: spine anomalies resolve 2 --note "FINRA confirmed the quantities" --actor compliance
     """
     import getpass
 

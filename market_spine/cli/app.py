@@ -20,6 +20,7 @@ from market_spine.cli import (
     readiness,
     recompute,
     records,
+    restatement,
     run,
 )
 from market_spine.cli.door import Door
@@ -78,6 +79,7 @@ app.command(rich_help_panel=READ)(query.query)
 app.command(rich_help_panel=READ)(query.sql)
 app.command(rich_help_panel=READ)(catalog.catalog)
 app.command(rich_help_panel=READ)(impact.impact)
+captures.app.command()(restatement.impact)
 app.add_typer(captures.app, rich_help_panel=READ)
 app.command(rich_help_panel=TRUST)(readiness.readiness)
 app.add_typer(anomalies.app, rich_help_panel=TRUST)

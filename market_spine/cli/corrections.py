@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from market_spine.cli.door import FAILED, NOT_SATISFIED
-from market_spine.cli.output import Format, Listing, advise, escaped, note, say, show
+from market_spine.cli.output import Format, Listing, advise, escaped, say, show
 from market_spine.cli.state import State
 from market_spine.domain.tiers import ALL_TIERS
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from market_spine.domain.keys import WeekKey
     from market_spine.domain.vintages import DayChange, MonthChange
     from market_spine.governance.calendar import CorrectionPlan, WeekChange
-    from market_spine.governance.readiness import Transition
     from market_spine.governance.staleness import Place
     from market_spine.store.store import Store
 
@@ -89,7 +88,11 @@ def _change(week: WeekChange) -> str:
 def _tell(plan: CorrectionPlan) -> None:
     one, number = plan.correction, plan.held.number if plan.held else 0
     say(f"[bold]{escaped(one.reason)}[/]")
-    after = f"becomes vintage {number + 1 + bool(plan.build)}" if not plan.is_recorded else f"is in vintage {number} already"
+    after = (
+        f"becomes vintage {number + 1 + bool(plan.build)}"
+        if not plan.is_recorded
+        else f"is in vintage {number} already"
+    )
     say(escaped(f"{one.name} by {one.actor}, {one.dated}, {after}"))
     if plan.build:
         say(f"before it, {plan.build} becomes vintage {number + 1}")
@@ -189,11 +192,20 @@ def _report(store: Store, applied: Applied, followed: Followed, counted: Sequenc
         say(f"vintage {applied.recorded.number} {was} on record: {escaped(applied.recorded.reason)}\n")
     report.outcome(outcome, counted, form, "")
     report.findings(work.failed_checks(store, outcome))
-    for one in followed.transitions:
-        note(escaped(_certified(one)))
+    if applied.plan.certificates and form is Format.TABLE:
+        say("")
+        _certificates(store, applied.plan)
     report.out_of_date([one for feed in feeds() for one in work.out_of_date(store, feed)])
 
 
-def _certified(one: Transition) -> str:
-    certificate = f", certificate {one.certificate_id[:SHORT]}" if one.certificate_id else ""
-    return f"{one.message}{certificate}"
+def _certificates(store: Store, plan: CorrectionPlan) -> None:
+    """What became of each certificate that was in force: the verdict now, and its certificate."""
+    from market_spine.store.readiness import held
+
+    rows = []
+    with store.control.read() as connection:
+        for row in plan.certificates:
+            now = held(connection, row["domain"], [row["week_ending"]])[row["week_ending"], row["ready_for"]]
+            ids = [(one["certificate_id"] or "-")[:SHORT] for one in (row, now)]
+            rows.append([row["week_ending"], row["ready_for"], now["state"], *ids])
+    show(Listing(["week_ending", "ready_for", "state", "was", "certificate"], rows, "Certificates"))

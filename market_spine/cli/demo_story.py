@@ -47,6 +47,11 @@ LATE = """
       ON m.table_name = q.table_name AND m.week_ending = q.week_ending AND m.tier = q.tier AND m.is_current = 1
     WHERE q.check_name = 'delivered' AND q.status = 'failed' ORDER BY q.checked_at LIMIT 1
 """
+READY = """
+    SELECT week_ending, state, certified_at,
+           array_to_string(json_extract_string(blocking_issues, '$[*].message'), '; ') AS "stands against it"
+    FROM core_data_readiness WHERE ready_for = 'trading' ORDER BY week_ending
+"""
 SPLIT = """
     SELECT revision, captured_at, min(is_complete) AS is_complete, count(*) AS tiers
     FROM otc_tier_split_revisions() WHERE week_ending = ? GROUP BY ALL ORDER BY revision
@@ -64,6 +69,7 @@ def tell(store: Store, home: Path) -> None:
         restated = _as_of(engine)
         _listing(engine, REJECTS, "What was set aside, and why")
         _late(engine)
+        _listing(engine, READY, "Which weeks may be used for trading, on the last of these days")
     _next(home, restated)
 
 
@@ -74,7 +80,7 @@ def _rows(engine: DuckDBPyConnection, sql: str, *values: object) -> tuple[list[s
 
 def _listing(engine: DuckDBPyConnection, sql: str, title: str) -> None:
     columns, rows = _rows(engine, sql)
-    show(Listing(columns, rows, title, wrapped=frozenset({"raw text"})))
+    show(Listing(columns, rows, title, wrapped=frozenset({"raw text", "stands against it"})))
     say("")
 
 
@@ -108,12 +114,13 @@ def _late(engine: DuckDBPyConnection) -> None:
 
 
 def next_commands(home: Path, restated: dict[str, Any]) -> list[str]:
-    """Three commands that work on the demo's home, as this program was called."""
+    """Commands that work on the demo's home, as this program was called."""
     spine = f"{_program()} --home {shlex.quote(_near(home))}"
     where = f"--week-ending {restated['week_ending']} --tier {restated['tier']}"
     known = f"{restated['known']:%Y-%m-%d}"
     return [
-        f"{spine} captures diff otc_raw {where}",
+        f"{spine} readiness otc --week {restated['week_ending']} --ready-for trading",
+        f"{spine} captures impact otc_raw {where}",
         f"{spine} query symbol_summary {where} --symbol {restated['symbol']} --as-of {known}",
         f"{spine} sql \"FROM otc_top_venues('{restated['week_ending']}', 'NMS_TIER_1', n := 5)\"",
     ]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from market_spine.store.store import Store
 
 COVERED = (
-    "Columns are those whose values are computed from it, as the SQL says; which rows there are (joins, filters, groups)"
-    " may depend on it in every table above."
+    "Columns are those whose values are computed from it, as the SQL says; which rows there are"
+    " (joins, filters, groups) may depend on it in every table above."
 )
 
 

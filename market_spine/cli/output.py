@@ -41,6 +41,7 @@ STORE_COMMANDS = (
     "doctor",
     "gc",
     "impact",
+    "init",
     "publish",
     "query",
     "readiness",
@@ -300,6 +301,12 @@ STYLES = {
     "CRITICAL": "bold red",
     "ERROR": "red",
     "WARN": "yellow",
+    "in force": "green",
+    "superseded": "dim",
+    "CERTIFIED": "green",
+    "PRELIMINARY": "yellow",
+    "BLOCKED": "red",
+    "MISSING": "red",
 }
 
 

@@ -19,7 +19,7 @@ def test_list_shows_current_and_all(spine: Command) -> None:
         (2, "current", 259),
     ]
     # 6 weeks x (10 tables by tier x 3 tiers + tier_split + calendar)
-    assert len(spine("captures", "list", "-f", "csv").csv()) == 6 * (10 * 3 + 2)
+    assert len(spine("captures", "list", "-f", "csv").csv()) == 6 * (12 * 3 + 2)
 
 
 def test_show_by_id_short_id_and_place(spine: Command) -> None:

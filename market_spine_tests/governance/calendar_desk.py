@@ -1,4 +1,4 @@
-"""A store with a real calendar and hand-made captures over it, and builds of the library that know less than the real one.
+"""A store with a real calendar and hand-made captures over it, and builds of the library that say something else.
 
 What belongs here: arriving, correcting and reading back. What does not: claims.
 """
@@ -23,7 +23,7 @@ from market_spine.domain.tiers import Tier
 from market_spine.domain.vintages import Vintage, corrected
 from market_spine.feeds.otc import FEED
 from market_spine.governance.calendar import CorrectionPlan, Library, plan_correction, record_correction
-from market_spine.governance.staleness import Derived, Place
+from market_spine.governance.staleness import Place
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine.store.ledger import Run
 from market_spine.store.manifest import Capture, Question
@@ -114,7 +114,3 @@ def desk_at(store: Store) -> Iterator[Desk]:
 
 def places(plan: CorrectionPlan) -> set[Place]:
     return set(plan.partitions)
-
-
-def derived_named(name: str) -> Derived:
-    return DERIVED[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from market_spine.assets import calendar as assets
 from market_spine.assets.calendar import observe_calendar
+from market_spine.assets.capture import capture
 from market_spine.assets.record import VERBS
 from market_spine.assets.tables import CALENDAR
 from market_spine.cli.calendar import EXAMPLE
@@ -25,7 +25,7 @@ from market_spine.domain.tiers import Tier
 from market_spine.domain.vintages import DayChange, MonthChange, corrected
 from market_spine.domain.weeks import weeks_between
 from market_spine.feeds.otc import FEED
-from market_spine.governance.anomalies import Observation
+from market_spine.governance.anomalies import Changes, Observation
 from market_spine.governance.calendar import (
     Library,
     calendar_observations,
@@ -39,12 +39,14 @@ from market_spine.governance.staleness import Place
 from market_spine.store import vintages
 from market_spine.store.ledger import transaction
 from market_spine.store.manifest import Question
-from market_spine.store.schema import CALENDAR_VINTAGES, CERTIFICATES, DELIVERIES, READINESS
+from market_spine.store.schema import DELIVERIES
 from market_spine.store.store import Store
+from market_spine.store.trust_tables import CALENDAR_VINTAGES, CERTIFICATES, READINESS
 from market_spine.store.vintages import Recorded
 from market_spine_tests.domain.vintage_lab import CARTER, EARLY, MLK, closed, correction, library, opened
 from market_spine_tests.governance.calendar_desk import (
     BASELINE,
+    DERIVED,
     OTC,
     PER_DAY,
     REAL,
@@ -159,10 +161,13 @@ def test_a_correction_that_was_overruled_can_be_applied_again(store: Store) -> N
     assert [one.vintage.session_count(MLK_WEEK) for one in every(store)] == [4.0, 5.0, 4.0, 5.0]
 
 
-def test_what_the_library_says_already_is_still_recorded() -> None:
-    """Prevents a correction that a later library would undo, since today's agrees with it."""
+def test_what_the_library_says_already_is_still_recorded(store: Store) -> None:
+    """Prevents a correction that a later library would undo from being dropped because today's agrees with it."""
     assert not is_in_force(library(), closed(CARTER))
-    assert is_in_force(corrected(library(), closed(CARTER)), closed(CARTER))
+    recorded, is_new = record_correction(store, RUN, closed(CARTER), REAL)
+    assert (recorded.number, is_new, recorded.vintage.content_hash) == (2, True, library().content_hash)
+    assert is_in_force(recorded.vintage, closed(CARTER))
+    assert current_vintage(store, RUN, without(CARTER)).vintage.content_hash == library().content_hash
 
 
 def record_first(root: Path, url: str) -> int:
@@ -189,7 +194,7 @@ def test_several_processes_at_once_record_one_row(store: Store) -> None:
 
 
 def test_deliveries_name_the_vintage_and_unchanged_weeks_stay(desk: Desk) -> None:
-    """Prevents a capture whose calendar nobody can name, and new captures of weeks that a vintage leaves as they are."""
+    """Prevents a capture whose calendar nobody can name, and new captures of weeks that a vintage does not change."""
     weeks = weeks_between(date(2025, 1, 10), date(2025, 1, 31))
     assert len(desk.capture(weeks).written) == 4
     before = desk.calendar()
@@ -207,7 +212,6 @@ def test_deliveries_name_the_vintage_and_unchanged_weeks_stay(desk: Desk) -> Non
 
 def test_a_vintage_that_comes_meanwhile_is_captured_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents the slower of two processes from putting the old sessions back over the corrected ones."""
-    real: Callable[..., None] = assets.capture
     desk.capture([MLK_WEEK])
     calls = []
 
@@ -215,9 +219,9 @@ def test_a_vintage_that_comes_meanwhile_is_captured_too(desk: Desk, monkeypatch:
         calls.append(1)
         if len(calls) == 1:  # another process corrects and captures, while this one has read vintage 1
             desk.correct(opened(MLK))
-        real(*arguments)
+        capture(*arguments)
 
-    monkeypatch.setattr(assets, "capture", overtaken)
+    monkeypatch.setattr("market_spine.assets.calendar.capture", overtaken)
     desk.capture([MLK_WEEK])
     assert desk.calendar()[MLK_WEEK].row_count == 5
     assert len(calls) == 3  # overtaken, the other one, and once more
@@ -225,16 +229,15 @@ def test_a_vintage_that_comes_meanwhile_is_captured_too(desk: Desk, monkeypatch:
 
 def test_vintages_without_end_are_an_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents two machines with two libraries from overtaking one another for ever."""
-    real: Callable[..., None] = assets.capture
     builds = iter(range(100))
 
     def overtaken(*arguments: Any) -> None:
         version = f"5.{next(builds)}"
         current_vintage(desk.store, desk.run(), Library(version, lambda name: replace(library(), library_version=name)))
-        real(*arguments)
+        capture(*arguments)
 
-    monkeypatch.setattr(assets, "ATTEMPTS", 3)
-    monkeypatch.setattr(assets, "capture", overtaken)
+    monkeypatch.setattr("market_spine.assets.calendar.ATTEMPTS", 3)
+    monkeypatch.setattr("market_spine.assets.calendar.capture", overtaken)
     with pytest.raises(CaptureConflict, match="each of 3 attempts") as caught:
         desk.capture([MLK_WEEK])
     assert caught.value.remedy.endswith("spine calendar list")
@@ -346,7 +349,8 @@ def certify(store: Store, week: date, ready_for: str, number: int, is_ready: int
     """A verdict by hand, with a certificate where it is ready."""
     certificate = f"{number:064}"
     named = {"week_ending": week, "ready_for": ready_for}
-    row = GOOD["core_data_readiness"] | named | {"id": number, "certificate_id": certificate}
+    place = {"id": number, "certificate_id": certificate, "partition_key": WeekKey(week, None).partition_key}
+    row = GOOD["core_data_readiness"] | named | place
     with store.control.write() as connection:
         connection.execute(sa.insert(CERTIFICATES), GOOD["core_certificates"] | named | {"certificate_id": certificate})
         if not is_ready:
@@ -378,8 +382,6 @@ def test_certificates_that_rest_on_it_are_named(desk: Desk) -> None:
 
 
 def observed(desk: Desk, *derived: Any) -> list[Observation]:
-    from market_spine_tests.governance.calendar_desk import DERIVED
-
     return calendar_observations(desk.store, CALENDAR, derived or list(DERIVED.values()), VERBS)
 
 
@@ -428,7 +430,7 @@ def test_exactly_what_reads_a_corrected_week_is_open_until_it_is_made_again(desk
     ids=["twice", "and back", "one for another"],
 )
 def test_a_week_that_was_corrected_in_another_way(desk: Desk, corrections: list[Correction], message: str) -> None:
-    """Prevents a message that tells the last step only, or '4 to 4 sessions'; what is made from it is old all the same."""
+    """Prevents a message that tells the last step only, or '4 to 4 sessions'; what was made from it is old anyway."""
     desk.load([MLK_WEEK], tiers=(OTC,))
     for one in corrections:
         desk.correct(one)
@@ -477,14 +479,14 @@ def test_a_window_over_the_calendar_names_each_of_its_weeks(desk: Desk) -> None:
 def test_findings_are_recorded_once_and_resolved(desk: Desk) -> None:
     """Prevents a sensor that writes a line a minute, and one that closes what others found."""
     desk.load([MLK_WEEK])
-    assert not observe_calendar(desk.store, desk.run(), [FEED])
+    assert observe_calendar(desk.store, desk.run(), [FEED]) == Changes()
     desk.correct(opened(MLK))
     opened_rows = observe_calendar(desk.store, desk.run(), [FEED]).opened
     assert [(row["tier"], row["code"]) for row in opened_rows] == [
         (tier.value, "CALENDAR_CORRECTED") for tier in (T1, OTC)
     ]
     assert json.loads(opened_rows[0]["details_json"])["vintage"] == 2
-    assert not observe_calendar(desk.store, desk.run(), [FEED])
+    assert observe_calendar(desk.store, desk.run(), [FEED]) == Changes()
     desk.make((PER_DAY,), [WeekKey(MLK_WEEK, tier) for tier in Tier])
     resolved = observe_calendar(desk.store, desk.run(), [FEED]).resolved
     assert {row["resolution_note"] for row in resolved} == {

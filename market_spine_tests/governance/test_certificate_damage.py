@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -13,12 +14,14 @@ import pytest
 import sqlalchemy as sa
 import zstandard
 
+from market_spine.domain.tiers import Tier
+from market_spine.governance.certificates import HASHED, canonical
 from market_spine.store import journal
 from market_spine.store.certificates import TABLES
 from market_spine.store.schema import BATCHES, MANIFEST
 from market_spine.store.store import Store
 from market_spine.store.trust_tables import CERTIFICATE_LOG, CERTIFICATES
-from market_spine_tests.governance.certificate_desk import Desk, filled
+from market_spine_tests.governance.certificate_desk import Desk, captured, filled
 from market_spine_tests.store import conftest as stores
 
 control_url, store, sqlite_store = stores.control_url, stores.store, stores.sqlite_store
@@ -350,12 +353,45 @@ def test_lost_evidence_is_named(either: Desk) -> None:
     assert ["which the manifest does not have" in one.detail for one in either.verify()] == [True, True]
 
 
-def test_what_becomes_of_a_capture_is_no_difference(either: Desk) -> None:
+def test_what_becomes_of_a_capture_is_no_difference(store: Store) -> None:
     """Prevents an old certificate from failing because its week was restated: it says what was, and that holds."""
-    with either.store.control.write() as connection:
-        values = {"is_current": 0, "status": "overwritten", "file_path": "elsewhere"}
-        connection.execute(sa.update(MANIFEST).values(values))
-    assert either.verify() == []
+    desk = Desk(store)
+    (one,) = captured(store, Tier.OTC)
+    state = {"is_current": 1, "status": "complete", "file_path": "anywhere"}
+    desk.issue({"evidence": {"captures": [one | state]}})
+    with store.control.write() as connection:
+        connection.execute(
+            sa.update(MANIFEST).values(is_current=0, status="overwritten", file_path="where a rebuild put it")
+        )
+    assert desk.verify() == []
+
+
+def test_what_is_no_text_is_not_taken_for_another_text(sqlite_store: Store) -> None:
+    """Prevents a spoilt byte from being read as the sign that stands for spoilt bytes, where that was the text."""
+    desk = Desk(sqlite_store)
+    desk.issue({"a": 1}, reason="\ufffd")
+    assert desk.verify() == []
+    with sqlite3.connect(sqlite_store.home.root / "control.db") as control:
+        control.execute("UPDATE core_certificate_log SET reason = CAST(x'ff' AS TEXT)")
+    control.close()
+    assert {one.name for one in desk.verify()} == {"1"}
+
+
+def test_a_link_of_another_history_is_named(desk: Desk, control: sqlite3.Connection) -> None:
+    """Prevents two histories of one store, each rightly signed, from being mixed: only the chain tells them apart."""
+    mixed = row_of(control, CERTIFICATE_LOG, 2)
+    entry = {name: mixed[name] for name in HASHED} | {"reason": "of the other history"}
+    entry_hash = hashlib.sha256(canonical(entry)).hexdigest()
+    changes = {
+        "reason": entry["reason"],
+        "entry_hash": entry_hash,
+        "signature": desk.keys.sign(entry_hash.encode()).text,
+    }
+    for column, value in changes.items():
+        update(control, CERTIFICATE_LOG, column, value.encode(), "seq", 3)
+        rewritten(desk.store.home.journal, CERTIFICATE_LOG, 3, column, value.encode())
+    (found,) = desk.verify()
+    assert (found.kind, found.name, "it does not follow on the link before it" in found.detail) == ("link", "4", True)
 
 
 def test_a_journal_that_is_gone_or_of_another_form_is_named(desk: Desk, tmp_path: Path) -> None:

@@ -181,8 +181,9 @@ def test_a_folder_that_cannot_be_used_is_a_typed_error(tmp_path: Path, spoil: Ca
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents half a key, or a second copy of a whole one, from lying about after a full disk."""
 
-    def full(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+    def full(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(28, "No space left on device")
 
     keys = Keys(tmp_path / "keys")
     keys.folder.mkdir(mode=0o700)

@@ -26,7 +26,15 @@ from market_spine_tests.journeys.stage import T1, Scene, key, staged
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")  # code references are beta in 1.13
 
-ASSETS = sorted(["reference/trading_calendar", "otc/raw", "otc/published", *(f"otc/{name}" for name in steps_of(FEED))])
+ASSETS = sorted(
+    [
+        "reference/trading_calendar",
+        "otc/raw",
+        "otc/readiness",
+        "otc/published",
+        *(f"otc/{name}" for name in steps_of(FEED)),
+    ]
+)
 DERIVED = [f"otc/{name}" for name in steps_of(FEED)]
 
 
@@ -85,7 +93,7 @@ def test_code_links_of_a_known_host(stage: Scene, monkeypatch: pytest.MonkeyPatc
             assert one.url.startswith("https://github.com/somebody/market-spine/tree/main/market_spine/")
 
 
-@pytest.mark.parametrize("name", [name for name in ASSETS if name != "otc/published"])
+@pytest.mark.parametrize("name", [name for name in ASSETS if name not in ("otc/published", "otc/readiness")])
 def test_a_table_says_what_is_in_it(nodes: dict[str, Any], name: str) -> None:
     """A table without columns, with a column that nobody describes, or run partition by partition in a backfill."""
     node = nodes[name]

@@ -133,9 +133,7 @@ def test_only_what_depends_on_it_is_made_again(restated: Restated, table: str) -
     """Weeks computed again though nothing changed, or a window that still shows the old week."""
     known = {one.capture_id for one in restated.before[table]}
     new = {one.key for one in restated.captures(table) if one.capture_id not in known}
-    expected = {RESTATED}
-    if table == "symbol_rolling_6w":
-        expected = set(WEEKS[1:7])
+    expected = set(WEEKS[1 : 2 + steps_of(FEED)[table].calculation.weeks_back])
     if not steps_of(FEED)[table].table.by_tier:
         expected = {WeekKey(RESTATED.week_ending, None)}
     assert new == expected
