@@ -31,8 +31,7 @@ def log_per_partition(
 ) -> None:
     """Record ``check`` for each partition of a range run; a single partition needs no help.
 
-    An evaluation counts as current only beside the materialization that it judges, so the newest one before this run
-    is named, where there is one: the materialization of this run is not recorded yet.
+    An evaluation counts as current only beside the materialization that it judges: the newest before this run.
     """
     if len(keys) < 2:
         return
@@ -40,24 +39,29 @@ def log_per_partition(
     known = context.instance.event_log_storage.get_latest_storage_id_by_partition(
         asset, dg.DagsterEventType.ASSET_MATERIALIZATION, set(names.values())
     )
+    severity = dg.AssetCheckSeverity.ERROR if is_blocking else dg.AssetCheckSeverity.WARN
     for key, name in names.items():
-        target = (
-            AssetCheckEvaluationTargetMaterializationData(
-                storage_id=known[name], run_id=context.run.run_id, timestamp=now.timestamp()
-            )
-            if name in known
-            else None
-        )
+        said = failed.get(key, "passed")
         context.log_event(
             AssetCheckEvaluation(
                 asset_key=asset,
                 check_name=check,
                 passed=key not in failed,
-                description=f"{key}: {failed.get(key, 'passed')}",
-                metadata={"reason": dg.MetadataValue.text(failed.get(key, "passed"))},
-                severity=dg.AssetCheckSeverity.ERROR if is_blocking else dg.AssetCheckSeverity.WARN,
+                description=f"{key}: {said}",
+                metadata={"reason": dg.MetadataValue.text(said)},
+                severity=severity,
                 partition=name,
-                target_materialization_data=target,
+                target_materialization_data=_judged(context, known.get(name), now),
                 blocking=is_blocking,
             )
         )
+
+
+def _judged(
+    context: dg.AssetExecutionContext, storage_id: int | None, now: datetime
+) -> AssetCheckEvaluationTargetMaterializationData | None:
+    if storage_id is None:
+        return None
+    return AssetCheckEvaluationTargetMaterializationData(
+        storage_id=storage_id, run_id=context.run.run_id, timestamp=now.timestamp()
+    )

@@ -80,22 +80,19 @@ def demo(
 
     Example: spine demo --scenario missing-tier
     """
-    if scenario:
-        _play_scenario(ctx.obj, scenario)
-        return
-    from market_spine.cli import demo_story
-    from market_spine.cli.state import open_instance, settings_of
-    from market_spine.settings import build_spine
-    from market_spine.sources.synthetic import SyntheticSource
-
     state: State = ctx.obj
-    settings = settings_of(state, f"synthetic:{SOURCE}")
-    if state.home is None:
-        settings = settings.model_copy(update={"home": demo_home(settings)})
-    settings = settings.model_copy(update={"control_url": type(settings.control_url)("")})
-    home = settings.home.absolute()
+    if scenario:
+        _play_scenario(state, scenario)
+    else:
+        _play_all(state, keep)
+
+
+def _play_all(state: State, keep: bool) -> None:
+    from market_spine.cli import demo_story
+    from market_spine.cli.state import open_instance
+
+    spine, home = _spine_of(state, SOURCE)
     told_before = keep and (home / MARK).exists() and (home / MARK).read_text(encoding="utf-8") == DONE
-    spine = build_spine(settings, source=SyntheticSource.from_spec(SOURCE))  # refuses what is no home
     if not told_before:
         _prepare(home)
     say(
@@ -111,28 +108,35 @@ def demo(
 
 def _play_scenario(state: State, name: Name) -> None:
     """One scenario, in its own home below the demo's."""
+    from market_spine.automation.pipelines import find
     from market_spine.cli.query import fill
     from market_spine.cli.scenario import Ending, Stage
     from market_spine.cli.scenarios import SCENARIOS
-    from market_spine.cli.state import feeds, open_instance, settings_of
-    from market_spine.settings import build_spine
-    from market_spine.sources.synthetic import SyntheticSource
+    from market_spine.cli.state import feeds, open_instance
 
     scenario = SCENARIOS[name]
-    settings = settings_of(state, f"synthetic:{scenario.recipe}")
-    home = (state.home or demo_home(settings) / name.value).absolute()
-    settings = settings.model_copy(update={"home": home, "control_url": type(settings.control_url)("")})
-    spine = build_spine(settings, source=SyntheticSource.from_spec(scenario.recipe))
+    spine, home = _spine_of(state, scenario.recipe, name.value)
     _prepare(home)
     say(f"[bold]{escaped(scenario.title)}[/], played on synthetic weeks\n[dim]{escaped(str(home))}[/]\n")
-    (feed,) = feeds()
+    feed, _ = find(feeds(), "otc.weekly_refresh")
     with open_instance(spine.store) as instance:
-        stage = Stage(spine, feed, instance, state.log_level, scenario.watched)
-        scenario.play(stage)
+        scenario.play(Stage(spine, feed, instance, state.log_level, scenario.watched))
     say("")
     with spine.store.engine() as engine:
         fill(spine.store, engine)
         scenario.explain(Ending(engine))
+
+
+def _spine_of(state: State, recipe: str, folder: str = "") -> tuple[Spine, Path]:
+    """The spine over generated weeks, and its home: the one that --home names, else below the demo's."""
+    from market_spine.cli.state import settings_of
+    from market_spine.settings import build_spine
+    from market_spine.sources.synthetic import SyntheticSource
+
+    settings = settings_of(state, f"synthetic:{recipe}")
+    home = (state.home or demo_home(settings) / folder).absolute()
+    settings = settings.model_copy(update={"home": home, "control_url": type(settings.control_url)("")})
+    return build_spine(settings, source=SyntheticSource.from_spec(recipe)), home  # refuses what is no home
 
 
 def _prepare(home: Path) -> None:

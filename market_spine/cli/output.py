@@ -103,11 +103,15 @@ def code(text: str) -> None:
     out().print(text, soft_wrap=True, markup=False)
 
 
-def advise(step: str) -> None:
-    """The next step on stderr. Its commands look at the store that this command was given with --home."""
+def step(advice: str) -> str:
+    """``advice`` whose commands look at the store that this command was given with --home."""
     home = HOME.get()
-    told = ADVISED.sub(f"spine --home {shlex.quote(home)} ", step) if home else step
-    errors().print(f"  [bold]next:[/] {escaped(told)}", soft_wrap=True)
+    return ADVISED.sub(f"spine --home {shlex.quote(home)} ", advice) if home else advice
+
+
+def advise(advice: str) -> None:
+    """The next step, on stderr."""
+    errors().print(f"  [bold]next:[/] {escaped(step(advice))}", soft_wrap=True)
 
 
 def note(text: str) -> None:

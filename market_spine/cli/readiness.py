@@ -9,7 +9,7 @@ import typer
 
 from market_spine.cli.door import NOT_SATISFIED
 from market_spine.cli.options import week_of
-from market_spine.cli.output import Format, FormatOption, Listing, advise, cell, escaped, limited, out, say, show
+from market_spine.cli.output import Format, FormatOption, Listing, cell, code, escaped, limited, out, say, show, step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,10 +57,13 @@ def readiness(
     if chosen is None:
         names = [ready_for] if ready_for else list(scope.use_cases)
         _show_weeks([rows[place] for place in sorted(rows, reverse=True) if place[1] in names], limit, form)
-        return
-    row = rows[chosen, use_case.name]
+    else:
+        _show_one(feed, rows[chosen, use_case.name], run.now, form)
+
+
+def _show_one(feed: Feed, row: Mapping[str, Any], now: datetime, form: Format) -> None:
     if form is Format.TABLE:
-        _tell(feed, row, run.now)
+        _tell(feed, row, now)
     else:
         show(Listing(list(row), [list(row.values())]), form)
     if not row["is_ready"]:
@@ -95,7 +98,7 @@ def _tell(feed: Feed, row: Mapping[str, Any], now: datetime) -> None:
         say("\nBlocking issues:")
         for issue in issues:
             say(f"  - {escaped(issue['message'])}")
-            advise(issue["remedy"])
+            code(f"    next: {step(issue['remedy'])}")
 
 
 def criteria(facts: Mapping[str, Any], now: datetime) -> dict[str, str]:

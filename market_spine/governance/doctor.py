@@ -1,20 +1,19 @@
-"""One look at the health of a feed's newest weeks: what is missing, late, half-finished, stale, wrong or uncertified.
+"""One look at the newest weeks of a feed: what is missing, late, half-finished, out of date, wrong or uncertified.
 
 What belongs here: putting together what the rules of `expectations`, `staleness`, `readiness` and `causes` say of the
-same weeks, and what that makes of the store as a whole. What does not: rules of its own, commands (`remedies`), and any
+same weeks. What does not: rules of its own, the values (`diagnosis`), the commands that help (`remedies`), and any
 writing: a look leaves no trace, so that anybody may take one at any time.
 
-A finding that another one explains is told with it and is no problem of its own.
+What another finding explains is told with it, and is no problem of its own.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from enum import StrEnum
-from typing import Any
 
 from market_spine.domain.contracts import Feed, Severity, Table
 from market_spine.domain.keys import WeekKey
@@ -25,12 +24,12 @@ from market_spine.domain.weeks import WEEK, weeks_between
 from market_spine.governance.anomalies import Observation
 from market_spine.governance.causes import NOT_DELIVERED, cause_of
 from market_spine.governance.criteria import Verdict
+from market_spine.governance.diagnosis import Chain, Diagnosis, Gap, Heartbeat, Holdings, Late, Open, Row, Uncertified
 from market_spine.governance.expectations import (
     HEART,
     INCOMPLETE_STAGE_CHAIN,
     LATE_DATA,
     MISSED_RUNS,
-    Expected,
     Facts,
     absence,
     deadline,
@@ -40,160 +39,26 @@ from market_spine.governance.expectations import (
 )
 from market_spine.governance.policy import Schedule, UseCase
 from market_spine.governance.readiness import Scope, assess
-from market_spine.governance.remedies import Kind, Problem, Remedies, remedies
+from market_spine.governance.remedies import Kind, Problem, remedies
 from market_spine.governance.staleness import stale
-from market_spine.store import anomalies, heartbeats
-from market_spine.store import health as counts
+from market_spine.store import anomalies, health, heartbeats
 from market_spine.store import readiness as verdicts
 from market_spine.store.ledger import newest
 from market_spine.store.store import Store
 
-SILENCE = timedelta(minutes=10)  # the sensor looks every minute
-BUDGET = 50 * 10**9  # bytes that a feed may take, landed objects aside
-GRAVE = (Severity.WARN, Severity.ERROR, Severity.CRITICAL)
-EXAMINED = (NOT_DELIVERED, MISSED_RUNS, LATE_DATA, INCOMPLETE_STAGE_CHAIN)  # what a look finds by itself
-Row = Mapping[str, Any]
+Held = Mapping[tuple[date, str], Row]  # (week, use case) -> the verdict on record
 
 
-class Status(StrEnum):
-    """How a store is."""
+@dataclass(frozen=True)
+class Record:
+    """What is on record of a feed, read at once."""
 
-    HEALTHY = "healthy"
-    DEGRADED = "degraded"  # something has a remedy
-    UNHEALTHY = "unhealthy"  # a CRITICAL anomaly is open, or a partition is missing past its deadline
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A partition that is due and not there. ``cause_id`` is the open anomaly that explains it, if one does."""
-
-    expected: Expected
-    message: str
-    days: int
-    cause_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A partition that came after its deadline: by so many hours, rounded down to tenths."""
-
-    key: WeekKey
-    deadline: datetime
-    captured_at: datetime
-    severity: Severity
-
-    @property
-    def hours(self) -> float:
-        return (self.captured_at - self.deadline) // timedelta(minutes=6) / 10
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A partition some of whose tables are not there, by stage."""
-
-    key: WeekKey
-    message: str
-    missing: Mapping[str, Sequence[str]]
-    cause_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """An open anomaly that stands for itself, and how many others follow from it."""
-
-    row: Row
-    follows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Uncertified:
-    """A week that is old enough for a use case and not certified; ``recorded`` is the state on record."""
-
-    verdict: Verdict
-    recorded: Readiness | None
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        if self.verdict.is_ready:
-            return ("all five criteria hold; nobody has judged it since",)
-        return tuple(issue.message for issue in self.verdict.issues)
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """When the sensor that compares last looked; ``beat_at`` None: it never did in this store."""
-
-    beat_at: datetime | None
-    detail: str
-    age: timedelta | None
-
-    @property
-    def is_silent(self) -> bool:
-        return self.age is not None and self.age > SILENCE
-
-
-@dataclass(frozen=True, slots=True)
-class Holdings:
-    """What the store holds: capture files by table, deliveries, transactions, and the version of its schema."""
-
-    tables: Mapping[str, counts.Usage]
-    landed: counts.Landed
-    batches: int
-    committed_at: datetime | None
-    schema_version: str
-
-    @property
-    def total(self) -> counts.Usage:
-        return counts.Usage(sum(one.files for one in self.tables.values()), sum(self.bytes_by_table.values()))
-
-    @property
-    def bytes_by_table(self) -> dict[str, int]:
-        return {name: one.bytes for name, one in self.tables.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """What one look found. ``expected`` are the partitions that are due by now, ``judged`` the weeks per use case
-    that are old enough, ``older`` the grave anomalies of earlier weeks, ``settled`` those that no longer hold."""
-
-    feed: Feed
-    schedule: Schedule
-    weeks: int
-    checked_at: datetime
-    is_empty: bool
-    expected: Sequence[Expected]
-    gaps: Sequence[Gap]
-    late: Sequence[Late]
-    chains: Sequence[Chain]
+    facts: Facts
+    opened: Sequence[Row]
+    verdicts: Held
     stale: Mapping[str, int]
-    anomalies: Sequence[Open]
-    is_critical: bool
-    older: int
-    settled: int
-    judged: Mapping[str, int]
-    uncertified: Sequence[Uncertified]
     heartbeat: Heartbeat
     holdings: Holdings
-    remedies: Remedies = field(default_factory=dict)
-
-    @property
-    def found(self) -> int:
-        """How many of the expected partitions are there."""
-        return len(self.expected) - len(self.gaps)
-
-    @property
-    def problems(self) -> list[Problem]:
-        return [one for mended in self.remedies.values() for one in mended]
-
-    @property
-    def status(self) -> Status:
-        if self.is_critical or any(one.expected.is_late for one in self.gaps):
-            return Status.UNHEALTHY
-        return Status.DEGRADED if self.remedies else Status.HEALTHY
-
-    def open_count(self, severity: Severity) -> int:
-        """How many anomalies of ``severity`` stand for themselves."""
-        return sum(1 for one in self.anomalies if one.row["severity"] == severity)
 
 
 def examine(
@@ -203,122 +68,133 @@ def examine(
 
     ``schedule`` says what is expected, ``tables`` are all tables of the feed by SQL name. Nothing is recorded.
     """
-    look = _Look(feed, replace(schedule, watch_weeks=weeks if schedule.is_watched else 0), now, weeks)
+    watch = replace(schedule, watch_weeks=weeks if schedule.is_watched else 0)
+    record = _read(store, feed, watch, scope, tables, now)
+    look = _Look(feed, watch, record, now, weeks)
+    wanted = look.weeks_of(scope.use_cases.values())
+    judged, _ = assess(store, scope, now, {week for chosen in wanted.values() for week in chosen})
+    found = look.diagnosis([one for one in judged if one.week in wanted[one.use_case.name]])
+    return replace(found, remedies=remedies(problems(found), feed, weeks))
+
+
+def _read(
+    store: Store, feed: Feed, schedule: Schedule, scope: Scope, tables: Mapping[str, Table], now: datetime
+) -> Record:
     with store.control.read() as connection:
-        facts = facts_of(connection, look.schedule, tables, feed.first_week)
-        opened = anomalies.open_rows(connection, feed.domain)
-        held = verdicts.held(connection, feed.domain)
-        old = Counter(one.capture.table_name for one in stale(connection, scope.derived))
         beat = heartbeats.last(connection, HEART)
-        sizes, landed = counts.usage(connection, feed.domain), counts.landed(connection, feed.domain)
-        holdings = Holdings(sizes, landed, *newest(connection), counts.schema_version(connection))
-    judged = look.judged_weeks(scope.use_cases.values(), facts)
-    judgements, _ = assess(store, scope, now, sorted({week for of_case in judged.values() for week in of_case}))
-    asked = [one for one in judgements if one.week in judged[one.use_case.name]]
-    diagnosis = look.diagnosis(facts, opened, asked, held, old, _heart(beat, now), holdings)
-    return replace(diagnosis, remedies=remedies([*_problems(diagnosis)], feed, weeks))
-
-
-def _heart(beat: Row | None, now: datetime) -> Heartbeat:
-    return Heartbeat(beat["beat_at"], beat["detail"], now - beat["beat_at"]) if beat else Heartbeat(None, "", None)
+        return Record(
+            facts_of(connection, schedule, tables, feed.first_week),
+            anomalies.open_rows(connection, feed.domain),
+            verdicts.held(connection, feed.domain),
+            Counter(one.capture.table_name for one in stale(connection, scope.derived)),
+            Heartbeat(beat["beat_at"], beat["detail"], now - beat["beat_at"]) if beat else Heartbeat(None, "", None),
+            Holdings(
+                health.usage(connection, feed.domain),
+                health.landed(connection, feed.domain),
+                *newest(connection),
+                health.schema_version(connection),
+            ),
+        )
 
 
 class _Look:
     """The weeks that are looked at, and what is seen in them."""
 
-    def __init__(self, feed: Feed, schedule: Schedule, now: datetime, weeks: int) -> None:
-        self.feed, self.schedule, self.now, self.weeks = feed, schedule, now, weeks
-        newest_of = [latest_due_week(tier or schedule.first_tier, now) for tier in schedule.tiers]
-        # One week more than is asked for: FINRA publishes hours before the schedule's own time.
-        first = max(feed.first_week, min(newest_of) - weeks * WEEK)
-        every = expected(schedule, weeks_between(first, max(newest_of)), now)
+    def __init__(self, feed: Feed, schedule: Schedule, record: Record, now: datetime, weeks: int) -> None:
+        self.feed, self.schedule, self.record, self.now, self.weeks = feed, schedule, record, now, weeks
+        latest = [latest_due_week(tier or schedule.first_tier, now) for tier in schedule.tiers]
+        # One week more than is asked for: FINRA publishes some hours before the schedule's own time.
+        first = max(feed.first_week, min(latest) - weeks * WEEK)
+        every = expected(schedule, weeks_between(first, max(latest)), now)
         self.due = {one.key: one for one in every if one.is_due}
         self.newest = {tier: [key for key in self.due if key.tier is tier][-weeks:] for tier in schedule.tiers}
-        oldest = {key.tier_text: key.week_ending for of_tier in self.newest.values() for key in reversed(of_tier)}
-        self.oldest = oldest | {ALL_TIERS: min(oldest.values())}
+        oldest = {key.tier_text: key.week_ending for of_tier in self.newest.values() for key in of_tier[:1]}
+        self.oldest = oldest | {ALL_TIERS: min(oldest.values(), default=feed.first_week)}
+        self.since = record.facts.since if record.facts.first else None
 
-    def judged_weeks(self, use_cases: Collection[UseCase], facts: Facts) -> dict[str, set[date]]:
+    def _has_begun(self, key: WeekKey) -> bool:
+        return self.since is not None and key.week_ending >= self.since
+
+    def weeks_of(self, use_cases: Collection[UseCase]) -> dict[str, set[date]]:
         """Per use case the newest weeks of which all its tiers are due, none before the store began."""
-        weeks = {key.week_ending for key in self.due if facts.first and key.week_ending >= facts.since}
+        weeks = sorted({key.week_ending for key in self.due if self._has_begun(key)})
         found = {}
         for one in use_cases:
-            whole = [week for week in sorted(weeks) if all(WeekKey(week, tier) in self.due for tier in one.tiers)]
+            whole = [week for week in weeks if all(WeekKey(week, tier) in self.due for tier in one.tiers)]
             found[one.name] = set(whole[-self.weeks :])
         return found
 
-    def diagnosis(
-        self,
-        facts: Facts,
-        opened: Sequence[Row],
-        asked: Sequence[Verdict],
-        held: Mapping[tuple[date, str], Row],
-        old: Mapping[str, int],
-        heartbeat: Heartbeat,
-        holdings: Holdings,
-    ) -> Diagnosis:
-        wanted = [key for of_tier in self.newest.values() for key in of_tier] if self.schedule.is_watched else []
-        wanted = [key for key in wanted if facts.first and key.week_ending >= facts.since]
-        seen = observe(facts, self.schedule, self.now)
-        gaps = [self._gap(key, opened) for key in sorted(wanted) if key not in facts.arrived]
-        late = [_late(one) for one in seen if one.code == LATE_DATA and one.is_open]
-        chains = [_chain(one, opened) for one in seen if one.code == INCOMPLETE_STAGE_CHAIN and one.is_open]
+    def diagnosis(self, judged: Sequence[Verdict]) -> Diagnosis:
+        """What is seen, without what helps."""
+        facts, opened = self.record.facts, self.record.opened
+        keys = sorted(key for of_tier in self.newest.values() for key in of_tier if self._has_begun(key))
+        wanted = keys if self.schedule.is_watched else []
+        seen = [one for one in observe(facts, self.schedule, self.now) if one.is_open]
+        late = [_late(one) for one in seen if one.code == LATE_DATA]
+        chains = [_chain(one, opened) for one in seen if one.code == INCOMPLETE_STAGE_CHAIN]
         near = [row for row in opened if self._is_near(row)]
-        roots, settled = self._roots(near, opened, _places(gaps, late, chains))
+        settled = {row["id"] for row in near if self._is_settled(row, late, chains)}
+        roots = _roots(near, [row for row in opened if row["id"] not in settled])
+        shown = {row["id"] for row in near} | {one.row["id"] for one in roots}
+        others = [row for row in opened if row["id"] not in shown and row["cause_id"] is None]
+        uncertified = [*self._uncertified(judged)]
         return Diagnosis(
             feed=self.feed,
             schedule=self.schedule,
             weeks=self.weeks,
             checked_at=self.now,
             is_empty=not facts.first,
-            expected=[self.due[key] for key in sorted(wanted)],
-            gaps=gaps,
+            expected=[self.due[key] for key in wanted],
+            gaps=[self._gap(key) for key in wanted if key not in facts.arrived],
             late=sorted(late, key=lambda one: one.key),
             chains=sorted(chains, key=lambda one: one.key),
-            stale=dict(old),
+            stale=self.record.stale,
             anomalies=roots,
             is_critical=any(row["severity"] == Severity.CRITICAL for row in near),
-            older=sum(1 for row in opened if row not in near and row["severity"] in GRAVE and row["cause_id"] is None),
-            settled=settled,
-            judged=Counter(one.use_case.name for one in asked if self._is_old_enough(one)),
-            uncertified=[*self._uncertified(asked, held)],
-            heartbeat=heartbeat,
-            holdings=holdings,
+            older=sum(1 for row in others if row["severity"] != Severity.INFO),
+            settled=len(settled),
+            judged=self._judged(judged, uncertified),
+            uncertified=uncertified,
+            heartbeat=self.record.heartbeat,
+            holdings=self.record.holdings,
         )
 
+    def _gap(self, key: WeekKey) -> Gap:
+        _, message, details = absence(self.schedule, key, self.now)
+        cause = _explained(NOT_DELIVERED, key, self.feed.domain, self.record.opened)
+        return Gap(self.due[key], message, details["days"], cause)
+
     def _is_near(self, row: Row) -> bool:
+        """Whether an anomaly is of a week that is looked at, or of a later one."""
         return bool(row["week_ending"] >= self.oldest.get(row["tier"], self.oldest[ALL_TIERS]))
 
-    def _gap(self, key: WeekKey, opened: Sequence[Row]) -> Gap:
-        _, message, details = absence(self.schedule, key, self.now)
-        return Gap(self.due[key], message, details["days"], _explained(NOT_DELIVERED, key, self.feed.domain, opened))
-
-    def _roots(
-        self, near: Sequence[Row], opened: Sequence[Row], holding: Collection[tuple[str, date, str]]
-    ) -> tuple[list[Open], int]:
-        """What stands for itself, the gravest first, and how many of the look's own findings no longer hold."""
-        held = {row["id"]: row for row in opened}
-        settled = {row["id"] for row in near if row["code"] in EXAMINED and _place(row) not in holding}
-        tops = Counter(_root(row, held)["id"] for row in near)
-        gravity = [*reversed(Severity)]
-        roots = [held[number] for number in tops if number not in settled]
-        roots.sort(key=lambda row: (gravity.index(row["severity"]), -row["week_ending"].toordinal(), row["tier"]))
-        follows = Counter(_root(row, held)["id"] for row in opened if row["cause_id"] is not None)
-        return [Open(row, follows[row["id"]]) for row in roots], len(settled)
+    def _is_settled(self, row: Row, late: Sequence[Late], chains: Sequence[Chain]) -> bool:
+        """Whether an anomaly is of a kind that the look sees by itself, and it sees that it no longer holds."""
+        key = _key(row)
+        if row["code"] == NOT_DELIVERED:
+            return key in self.record.facts.arrived
+        if row["code"] == MISSED_RUNS:
+            return all(one in self.record.facts.arrived for one in _missed(row))
+        own: Mapping[str, Sequence[Late | Chain]] = {LATE_DATA: late, INCOMPLETE_STAGE_CHAIN: chains}
+        return row["code"] in own and key not in {one.key for one in own[row["code"]]}
 
     def _is_old_enough(self, one: Verdict) -> bool:
-        """Whether every tier is past its deadline, and what came past its preliminary period, for that use."""
+        """Whether every tier is past its deadline, and what has come past its preliminary period."""
         settling = timedelta(hours=one.use_case.preliminary_hours)
         limit = max(deadline(self.schedule, one.week, tier) for tier in one.use_case.tiers) + settling
         return self.now > max(limit, one.ready_after or limit)
 
-    def _uncertified(
-        self, asked: Sequence[Verdict], held: Mapping[tuple[date, str], Row]
-    ) -> Iterator[Uncertified]:
-        for one in asked:
-            row = held.get((one.week, one.use_case.name))
-            is_recorded = bool(row and row["is_ready"])
-            if is_recorded != one.is_ready or (self._is_old_enough(one) and not one.is_ready):
+    def _uncertified(self, judged: Sequence[Verdict]) -> Iterator[Uncertified]:
+        for one in judged:
+            row = self.record.verdicts.get((one.week, one.use_case.name))
+            differs = bool(row and row["is_ready"]) != one.is_ready
+            if differs or (not one.is_ready and self._is_old_enough(one)):
                 yield Uncertified(one, Readiness(row["state"]) if row else None)
+
+    def _judged(self, judged: Sequence[Verdict], uncertified: Sequence[Uncertified]) -> dict[str, int]:
+        told = [one.verdict for one in uncertified]
+        counted = Counter(one.use_case.name for one in judged if one in told or self._is_old_enough(one))
+        return {one.use_case.name: counted[one.use_case.name] for one in judged}
 
 
 def _late(one: Observation) -> Late:
@@ -327,8 +203,7 @@ def _late(one: Observation) -> Late:
 
 
 def _chain(one: Observation, opened: Sequence[Row]) -> Chain:
-    cause = _explained(one.code, one.key, one.domain, opened)
-    return Chain(one.key, one.message, one.details["missing"], cause)
+    return Chain(one.key, one.message, one.details["missing"], _explained(one.code, one.key, one.domain, opened))
 
 
 def _explained(code: str, key: WeekKey, domain: str, opened: Sequence[Row]) -> int | None:
@@ -337,23 +212,100 @@ def _explained(code: str, key: WeekKey, domain: str, opened: Sequence[Row]) -> i
     return cause_of(row, opened)
 
 
+def _roots(near: Sequence[Row], opened: Sequence[Row]) -> list[Open]:
+    """What stands for itself among ``near``, or explains some of it; the gravest and newest first."""
+    held = {row["id"]: row for row in opened}
+    root_of = {number: _root(row, held)["id"] for number, row in held.items()}
+    follows = Counter(root for number, root in root_of.items() if root != number)
+    tops = [held[number] for number in {root_of[row["id"]] for row in near if row["id"] in held}]
+    gravity = [*reversed(Severity)]
+    tops.sort(key=lambda row: (row["tier"], row["id"]))
+    tops.sort(key=lambda row: row["week_ending"], reverse=True)
+    tops.sort(key=lambda row: gravity.index(row["severity"]))
+    return [Open(row, follows[row["id"]]) for row in tops]
+
+
 def _root(row: Row, held: Mapping[int, Row]) -> Row:
     """What ``row`` follows from in the end."""
-    passed = set()
+    passed: set[int] = set()
     while row["cause_id"] in held and row["id"] not in passed:
         passed.add(row["id"])
         row = held[row["cause_id"]]
     return row
 
 
-def _place(row: Row) -> tuple[str, date, str]:
-    return row["code"], row["week_ending"], row["tier"]
+def _key(row: Row) -> WeekKey:
+    return WeekKey(row["week_ending"], None if row["tier"] == ALL_TIERS else Tier(row["tier"]))
 
 
-def _places(gaps: Sequence[Gap], late: Sequence[Late], chains: Sequence[Chain]) -> set[tuple[str, date, str]]:
-    """Code, week and tier of everything that the look found by itself."""
-    keys = [one.expected.key for one in gaps]
-    found = {(NOT_DELIVERED, key.week_ending, key.tier_text) for key in keys}
-    found |= {(MISSED_RUNS, key.week_ending, ALL_TIERS) for key in keys}
-    found |= {(LATE_DATA, one.key.week_ending, one.key.tier_text) for one in late}
-    return found | {(INCOMPLETE_STAGE_CHAIN, one.key.week_ending, one.key.tier_text) for one in chains}
+def _said(row: Row) -> str:
+    return f"{row['code']}: {row['message']}"
+
+
+def _missed(row: Row) -> list[WeekKey]:
+    """The partitions that a MISSED_RUNS anomaly names."""
+    return [WeekKey(row["week_ending"], Tier(tier)) for tier in json.loads(row["details_json"])["missing"]]
+
+
+def problems(found: Diagnosis) -> list[Problem]:
+    """Everything that something can be done about, each thing once. What came late has come: it is none."""
+    told: dict[tuple[Kind, WeekKey | None, int | None], Problem] = {}
+    for one in _told(found):
+        told.setdefault((one.kind, one.key, one.number), one)
+    return list(told.values())
+
+
+def _told(found: Diagnosis) -> Iterator[Problem]:
+    if found.is_empty:
+        yield Problem(Kind.EMPTY, Severity.WARN, "nothing was ever loaded")
+    for gap in found.gaps:
+        yield _missing(found, gap.key)
+    for chain in found.chains:
+        yield Problem(Kind.CHAIN, Severity.ERROR, chain.message, chain.key)
+    for anomaly in found.anomalies:
+        yield from _of_anomaly(found, anomaly.row)
+    for one in found.uncertified:
+        yield from _of_verdict(found, one)
+    if stale_count := sum(found.stale.values()):
+        tables = ", ".join(f"{name} {count:,}" for name, count in found.stale.items())
+        yield Problem(Kind.STALE, Severity.WARN, f"{stale_count:,} captures are out of date: {tables}")
+    if unjudged := sum(1 for one in found.uncertified if one.is_unjudged):
+        yield Problem(Kind.UNJUDGED, Severity.WARN, f"{unjudged:,} verdicts on record are not the ones that hold")
+    if found.heartbeat.is_silent:
+        beat_at = f"{found.heartbeat.beat_at:%Y-%m-%d %H:%M} UTC"
+        yield Problem(Kind.SILENT, Severity.WARN, f"the sensor of {HEART} has not looked since {beat_at}")
+
+
+def _missing(found: Diagnosis, key: WeekKey) -> Problem:
+    severity, message, _ = absence(found.schedule, key, found.checked_at)
+    return Problem(Kind.GAP, severity, message, key)
+
+
+def _of_anomaly(found: Diagnosis, row: Row) -> Iterator[Problem]:
+    """What the look sees by itself has its own remedy, in whatever week it is."""
+    if row["severity"] == Severity.INFO or row["code"] == LATE_DATA:
+        return
+    if row["code"] in (NOT_DELIVERED, MISSED_RUNS):
+        keys = [_key(row)] if row["code"] == NOT_DELIVERED else _missed(row)
+        yield from (_missing(found, key) for key in keys)
+    elif row["code"] == INCOMPLETE_STAGE_CHAIN:
+        yield Problem(Kind.CHAIN, Severity.ERROR, row["message"], _key(row))
+    else:
+        yield Problem(Kind.ANOMALY, Severity(row["severity"]), _said(row), _key(row), row["id"])
+
+
+def _of_verdict(found: Diagnosis, one: Uncertified) -> Iterator[Problem]:
+    """What stands against a week and is not seen otherwise: it may be of an earlier week than its tier's newest."""
+    week = one.verdict.week
+    for issue in one.verdict.issues:
+        if issue.code == "MISSING_PARTITION":
+            yield from (_missing(found, WeekKey(week, Tier(tier))) for tier in issue.detail["tiers"])
+        elif issue.code == "INCOMPLETE_STAGES":
+            for place in issue.detail["tables"]:
+                tier = place.rpartition(" ")[2]
+                key = WeekKey(week, None if tier == ALL_TIERS else Tier(tier))
+                yield Problem(Kind.CHAIN, Severity.ERROR, issue.message, key)
+        elif issue.code == "CRITICAL_ANOMALIES":
+            for row in issue.detail["anomalies"]:
+                key = WeekKey(week, None if row["tier"] == ALL_TIERS else Tier(row["tier"]))
+                yield Problem(Kind.ANOMALY, Severity.CRITICAL, _said(row), key, row["id"])

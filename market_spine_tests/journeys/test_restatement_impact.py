@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from market_spine.assets.tables import derived_of
 from market_spine.domain.captures import RevisionPolicy, View
@@ -18,13 +19,15 @@ from market_spine.domain.errors import StoreError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.weeks import WEEK
 from market_spine.feeds.otc import FEED
-from market_spine.governance.restatement import Impact, Leader, NewLeader, impact
+from market_spine.governance.restatement import RESTATED, Impact, Leader, NewLeader, impact
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine.store.manifest import Capture
 from market_spine.store.restatements import predecessor
+from market_spine.store.trust_tables import ANOMALIES
 from market_spine_tests.cli.conftest import call
 from market_spine_tests.journeys.stage import FEW, OTC, POLICIES, T1, T2, Clock, Scene, key, line, put, staged, text
 
+pytestmark = pytest.mark.slow
 FRIDAY = "2025-11-14"
 NOVEMBER = key(FRIDAY)
 FIRST = datetime(2026, 1, 20, 12, tzinfo=UTC)
@@ -74,10 +77,9 @@ def before_of(scene: Scene, after: Capture) -> Capture:
 
 def restatements(scene: Scene) -> list[dict[str, Any]]:
     """Every anomaly about a restatement, by id."""
-    columns = ("id", "severity", "category", "table_name", "tier", "message", "details_json", "affected_records")
-    columns += ("capture_id", "resolved_at", "resolution_note", "resolved_by", "times_seen", "pipeline", "stage")
-    rows = scene.sql(f"SELECT {', '.join(columns)} FROM core_anomalies WHERE code = 'RESTATED' ORDER BY id")
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+    with scene.spine.store.control.read() as connection:
+        select = sa.select(ANOMALIES).where(ANOMALIES.c.code == RESTATED).order_by(ANOMALIES.c.id)
+        return [dict(row) for row in connection.execute(select).mappings()]
 
 
 def log(scene: Scene) -> list[tuple[str, str]]:
@@ -122,7 +124,7 @@ def test_symbols_rows_and_sums_by_hand(worked: Scene) -> None:
     assert (venues.before, venues.after, venues.added, venues.removed) == (4, 4, ("SGMT",), ("OTCN",))
     # added SOLO/ALPX, SOLO/SGMT, COME/UBSA; removed GONE/UBSA, SOLO/OTCN; changed two each of MOVE, EDGE, and PROS
     assert found.rows == {"added": 3, "removed": 2, "changed": 5, "unchanged": 2}
-    totals = {name: (one.before, one.after, one.delta) for name, one in found.totals.items()}
+    totals = {name: tuple(map(int, (one.before, one.after, one.delta))) for name, one in found.totals.items()}
     assert totals == {"total_shares": (1848, 2809, 961), "total_trades": (18, 20, 2)}
     assert found.message == TOLD
 
@@ -138,7 +140,7 @@ def test_measures_by_hand(worked: Scene) -> None:
         NewLeader("MOVE", "ALPX", "UBSA", Decimal(100)),
     )
     # ALPX 100 + 50 + 775 of 1,848; then UBSA 100 + 90 + 275 + 1,000 of 2,809
-    assert found.leader == (Leader("ALPX", pytest.approx(925 / 1848)), Leader("UBSA", pytest.approx(1465 / 2809)))
+    assert found.leader == (Leader("ALPX", 925 / 1848), Leader("UBSA", 1465 / 2809))
     assert found.not_compared == {}
 
 
@@ -203,7 +205,6 @@ def test_the_command_tells_it_at_80_columns(worked: Scene) -> None:
 ALL = tuple(key(FRIDAY, tier) for tier in (T1, T2, OTC))
 
 
-@pytest.mark.slow
 def test_the_life_of_the_anomaly(tmp_path: Path) -> None:
     """Prevents a restatement that is told at every look, hidden by the next one, or open after all is settled."""
     files = tmp_path / "files"
@@ -245,7 +246,7 @@ def _restated_again(scene: Scene, files: Path) -> None:
     )
     assert log(scene) == [("opened", TOLD), ("changed", second)]
     (row,) = restatements(scene)
-    assert (row["id"], row["capture_id"]) == (row["id"], scene.current("raw", NOVEMBER).capture_id)
+    assert row["capture_id"] == scene.current("raw", NOVEMBER).capture_id
     assert of(scene).certificates == ()  # nothing was certified between the two
     scene.clock.forward(hours=47)
     refreshed(scene, *ALL)
@@ -264,7 +265,6 @@ def _certified_again(scene: Scene) -> None:
     assert [change for change, _ in log(scene)] == ["opened", "changed", "resolved"]
 
 
-@pytest.mark.slow
 def test_200_symbols_two_days_later(tmp_path: Path) -> None:
     """KA-52: 2,800 symbols are published, and 3,000 two days later; nobody is told, or of other numbers."""
     published = datetime(2025, 12, 15, 15, tzinfo=UTC)
@@ -287,7 +287,7 @@ def test_200_symbols_two_days_later(tmp_path: Path) -> None:
         assert scene.one("SELECT count(DISTINCT symbol) FROM otc_raw_asof('2025-12-16')") == (2800,)
         words = ("captures", "impact", scene.current("raw", NOVEMBER).capture_id)
         told = call("--home", str(scene.spine.store.home.root), *words)
-        assert "symbols added    200  SZ0000" in " ".join(told.out.split("\n")).replace("  ", "  ")
+        assert "symbols added 200 SZ0000, SZ0001," in " ".join(told.out.split())
         assert [one for one in told.out.splitlines() if len(one) > 80] == []
 
 
@@ -340,7 +340,7 @@ def test_a_forced_capture_restates_nothing(tmp_path: Path) -> None:
 
 
 def test_what_was_never_measured_is_not_compared(tmp_path: Path) -> None:
-    """Prevents a restatement from going untold, or all of its symbols from being new, where the first had no measures."""
+    """Prevents a restatement from going untold, or with wrong moves, where the first release had no measures."""
     with staged(tmp_path / "home", clock=Clock(FIRST)) as scene:
         loaded(scene, [(BEFORE, RevisionPolicy.VERSIONED)], tmp_path, "otc.ingest_week")
         loaded(scene, [(AFTER, RevisionPolicy.VERSIONED)], tmp_path, "otc.weekly_refresh")
@@ -375,7 +375,7 @@ def test_a_restatement_of_names_and_dates_says_so(tmp_path: Path) -> None:
         assert row["message"] == "FINRA restated the week: names or dates only, no quantity changed"
 
 
-def test_a_trade_off_of_dates_that_moves_a_measure_is_told_with_it(tmp_path: Path) -> None:
+def test_a_row_that_counts_now_is_told_by_its_measure(tmp_path: Path) -> None:
     """Prevents "no quantity changed" where a row that had been set aside counts now."""
     week = date.fromisoformat(FRIDAY)
     good = line(NOVEMBER, "KEEP", "ALPX", 100, 2)
