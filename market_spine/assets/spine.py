@@ -66,7 +66,7 @@ class Spine:
     def landing(self) -> Landing:
         return Landing(str(self.store.home.landing))
 
-    def run_of(self, context: dg.AssetExecutionContext) -> Run:
+    def run_of(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Run:
         """Who writes, for the manifest: the Dagster run, and the business process that it belongs to."""
         run = context.run
         correlation = run.tags.get(CORRELATION_TAG) or run.tags.get("dagster/backfill") or run.run_id

@@ -13,6 +13,7 @@ from market_spine.assets.tables import steps_of
 from market_spine.domain.contracts import Feed
 
 
+@cache
 def calendar_job() -> dg.UnresolvedAssetJobDefinition:
     """The trading calendar by week; volume per day needs it, so it comes before a feed's weeks."""
     return dg.define_asset_job(

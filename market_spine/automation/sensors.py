@@ -3,8 +3,8 @@
 * readiness: judges after every transaction, and when a preliminary period ends; tells Dagster, and publishes.
 * expectations: compares what is due with what is there, whether or not any run started; beats, so that it is known to
   live.
-* stale: asks for runs that make again what is out of date, one stage at a tick, so that inputs come before what reads
-  them.
+* stale: asks for runs that make again what is out of date, and make what a load left unmade in the watched weeks; one
+  stage at a tick, so that inputs come before what reads them.
 
 A look costs one cheap query where nothing happened. What a tick finds goes through `governance`, as for the commands.
 """
@@ -19,6 +19,7 @@ import dagster as dg
 from dagster import AssetCheckEvaluation
 
 from market_spine.assets import readiness
+from market_spine.assets.expected import schedule_of
 from market_spine.assets.published import publish_all
 from market_spine.assets.scope import look, scope_of
 from market_spine.assets.spine import Spine
@@ -30,9 +31,10 @@ from market_spine.automation.recompute import launches_of
 from market_spine.domain.contracts import Feed
 from market_spine.domain.keys import WeekKey
 from market_spine.governance.readiness import Transition, judge_weeks
-from market_spine.governance.staleness import Recompute, to_recompute
+from market_spine.governance.staleness import Place, Recompute, to_recompute, unmade
 from market_spine.store.ledger import Run, newest, newest_seq
-from market_spine.store.readiness import held
+from market_spine.store.plan import Target
+from market_spine.store.readiness import held, weeks_captured
 
 SECONDS = 30  # between two looks; a look without news takes about 10 ms
 QUIET = timedelta(minutes=2)  # a load goes through its stages in one go; what it leaves is ours
@@ -153,7 +155,7 @@ def _stale_sensor(feed: Feed) -> dg.SensorDefinition:
         jobs=jobs_of(feed),
         minimum_interval_seconds=SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Makes again what a restatement, a correction or new code has left out of date, and nothing else.",
+        description="Makes what a restatement, a correction, new code or a killed load left out of date or unmade.",
     )
     def recompute(context: dg.SensorEvaluationContext, spine: dg.ResourceParam[Spine]) -> Any:
         spine.store.ensure()
@@ -164,20 +166,24 @@ def _stale_sensor(feed: Feed) -> dg.SensorDefinition:
             if committed_at is not None and spine.clock() - committed_at < QUIET:
                 return dg.SkipReason("something is being written, and may make the rest by itself")
             plan = to_recompute(connection, derived_of(feed))
+            raw = feed.sql_name("raw")
+            watched = sorted(weeks_captured(connection, raw))[-schedule_of(feed).watch_weeks :]
+            never = unmade(connection, derived_of(feed), raw, watched)
         context.update_cursor(str(seq))
-        return _requests(feed, plan) or dg.SkipReason("nothing is out of date")
+        return _requests(feed, plan, never) or dg.SkipReason("nothing is out of date")
 
     return recompute
 
 
-def _requests(feed: Feed, plan: Recompute) -> list[dg.RunRequest]:
-    """Runs for what is out of date and waits for nothing else; a key that is remembered for ever says why."""
-    ready = [part for part in plan.parts if part.is_stale and not part.sources]
+def _requests(feed: Feed, plan: Recompute, never: Mapping[Place, Target]) -> list[dg.RunRequest]:
+    """Runs for what waits for nothing else; a key that is remembered for ever says what they would be made from."""
+    reasons = {part.place: list(part.reasons) for part in plan.parts if part.is_stale and not part.sources}
+    reasons |= {place: list(target.input_ids) for place, target in never.items()}
     partitions: dict[str, list[WeekKey]] = {}
-    for part in ready:
-        partitions.setdefault(part.place.table_name, []).append(part.place.key)
-    reasons = {str(part.place): part.reasons for part in ready}
-    version = hashlib.sha256(json.dumps(reasons, sort_keys=True).encode()).hexdigest()[:16]
+    for place in reasons:
+        partitions.setdefault(place.table_name, []).append(place.key)
+    told = {str(place): why for place, why in reasons.items()}
+    version = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
     return [
         dg.RunRequest(
             run_key=f"{version}:{number}",

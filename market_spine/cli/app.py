@@ -15,6 +15,7 @@ from market_spine.cli import (
     catalog,
     certificates,
     demo,
+    doctor,
     impact,
     query,
     readiness,
@@ -82,6 +83,7 @@ app.command(rich_help_panel=READ)(impact.impact)
 captures.app.command()(restatement.impact)
 app.add_typer(captures.app, rich_help_panel=READ)
 app.command(rich_help_panel=TRUST)(readiness.readiness)
+app.command(rich_help_panel=TRUST)(doctor.doctor)
 app.add_typer(anomalies.app, rich_help_panel=TRUST)
 app.add_typer(certificates.app, rich_help_panel=TRUST)
 app.add_typer(calendar.app, rich_help_panel=TRUST)

@@ -130,6 +130,30 @@ def to_recompute(connection: Connection, derived: Sequence[Derived]) -> Recomput
     )
 
 
+def unmade(
+    connection: Connection, derived: Sequence[Derived], raw: str, weeks: Collection[date]
+) -> dict[Place, Target]:
+    """What of ``weeks`` was never made though its inputs are there; ``raw`` says which tiers have been captured.
+
+    What a killed load left, a new calculation, and a week whose tiers were loaded one by one.
+    """
+    current = _current(connection, derived, weeks)
+    found, held = by_place(current), _held(derived, current, None)
+    by_tier = [one.key for one in current if one.table_name == raw and one.week_ending in weeks]
+    by_week = [WeekKey(week, None) for week in sorted({key.week_ending for key in by_tier})]
+    return {
+        Place(one.table_name, target.key): target
+        for one in derived
+        for target in planned(
+            found,
+            one.calculation,
+            one.table_name,
+            one.inputs,
+            [key for key in (by_tier if one.calculation.table.by_tier else by_week) if key not in held[one.table_name]],
+        ).targets
+    }
+
+
 def affected(
     derived: Sequence[Derived], seeds: Collection[Place], held: Collection[Place]
 ) -> dict[Place, tuple[Place, ...]]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,10 +181,12 @@ def certify(store: Store, number: int, ready_for: str, event: str = "issued", ca
 
 
 def test_only_a_later_certificate_certifies(store: Store) -> None:
-    """Prevents a certificate of the numbers before from closing a restatement, though nobody has judged since."""
+    """Prevents a certificate of the numbers before from closing a restatement, and an older loss from being its fault."""
     (first,) = arrive(store, "a")
     certify(store, 1, "trading", capture_id=first)
-    certify(store, 2, "research", capture_id=first)
+    certify(store, 1, "trading", "superseded")  # by whatever was wrong then
+    certify(store, 2, "trading", capture_id=first)
+    certify(store, 3, "research", capture_id=first)
     new = raw(seconds=3600, content="b")
     commit(store.control, store.home, batch(new))
     second = new.capture_id
@@ -197,12 +198,12 @@ def test_only_a_later_certificate_certifies(store: Store) -> None:
             return certified_since(connection, [first, second]), ended
 
     assert asked() == ({}, [])
-    certify(store, 1, "trading", "superseded")
-    assert asked() == ({}, ["trading-1"])
-    certify(store, 3, "trading", capture_id=second)
-    assert asked() == ({second: {"trading"}}, ["trading-1"])  # the first is no longer current, whatever certified it
-    certify(store, 3, "trading", "superseded")
-    assert asked() == ({}, ["trading-1", "trading-3"])
+    certify(store, 2, "trading", "superseded")
+    assert asked() == ({}, ["trading-2"])
+    certify(store, 4, "trading", capture_id=second)
+    assert asked() == ({second: {"trading"}}, ["trading-2"])  # the first is no longer current, whatever certified it
+    certify(store, 4, "trading", "superseded")
+    assert asked() == ({}, ["trading-2", "trading-4"])
 
 
 def rows_in(store: Store, new: NewCapture, rows: Sequence[tuple[str, str, int]]) -> None:
@@ -218,7 +219,7 @@ def rows_in(store: Store, new: NewCapture, rows: Sequence[tuple[str, str, int]])
 
 
 def test_measures_of_two_versions_are_not_compared(store: Store) -> None:
-    """Prevents a change of the code from being told as FINRA's, and a measure of one side from being compared at all."""
+    """Prevents a change of the code from being told as FINRA's, and a measure of one side from being compared."""
     before, after = raw(content="a"), raw(seconds=3600, content="b")
     rows_in(store, before, [("AAA", "ALPX", 5)])
     rows_in(store, after, [])

@@ -33,13 +33,14 @@ NOVEMBER = key(FRIDAY)
 FIRST = datetime(2026, 1, 20, 12, tzinfo=UTC)
 Cells = dict[str, dict[str, int]]  # symbol -> venue -> shares
 
-# Five symbols on three venues, and a private placement without a symbol. HHI is the sum of squared shares.
+# Six symbols on three venues, and a private placement without a symbol. HHI is the sum of squared shares.
 BEFORE: Cells = {
     "KEEP": {"ALPX": 100, "UBSA": 100},
     "MOVE": {"ALPX": 50, "UBSA": 50},  # 0.5^2 + 0.5^2 = 0.5; ALPX leads: ties go to the first
     "EDGE": {"ALPX": 775, "UBSA": 225},  # 0.775^2 + 0.225^2 = 0.65125
     "GONE": {"UBSA": 40},
     "SOLO": {"OTCN": 500},  # 1
+    "ZERO": {"ALPX": 0, "UBSA": 0},  # no volume, no index, no leading venue
     "": {"PROS": 8},
 }
 AFTER: Cells = {
@@ -48,18 +49,24 @@ AFTER: Cells = {
     "EDGE": {"ALPX": 725, "UBSA": 275},  # 0.725^2 + 0.275^2 = 0.60125: 0.05 less, which is not more than 0.05
     "COME": {"UBSA": 1000},
     "SOLO": {"ALPX": 300, "SGMT": 200},  # 0.6^2 + 0.4^2 = 0.52: 0.48 less
+    "ZERO": {"SGMT": 0, "UBSA": 0},
     "": {"PROS": 9},
 }
 TOLD = (
     # 1,848 shares before and 2,809 after: 961 more, 961 / 1,848 = 52.0 %
-    "FINRA restated the week: 1 symbol added, 1 removed, 3 changed; shares +52.0 % (+961);"
+    "FINRA restated the week: 1 symbol added, 1 removed, 4 changed; shares +52.0 % (+961);"
     " 2 symbols' HHI moved by more than 0.05"
 )
 
 
 def delivery(week: WeekKey, cells: Cells, trades: int = 2) -> bytes:
-    rows = [line(week, symbol, mpid, shares, trades) for symbol in cells for mpid, shares in cells[symbol].items()]
-    return text(rows)
+    return text(
+        [
+            line(week, symbol, mpid, shares, trades if shares else 0)
+            for symbol, venues in cells.items()
+            for mpid, shares in venues.items()
+        ]
+    )
 
 
 def of(scene: Scene, week: WeekKey = NOVEMBER) -> Impact:
@@ -118,12 +125,13 @@ def test_symbols_rows_and_sums_by_hand(worked: Scene) -> None:
     found = of(worked)
     assert (found.before.revision, found.after.revision) == (1, 2)
     one = found.symbols
-    assert (one.before, one.after, one.added, one.removed) == (5, 5, ("COME",), ("GONE",))
-    assert one.changed == ("EDGE", "MOVE", "SOLO")
+    assert (one.before, one.after, one.added, one.removed) == (6, 6, ("COME",), ("GONE",))
+    assert one.changed == ("EDGE", "MOVE", "SOLO", "ZERO")
     venues = found.venues
     assert (venues.before, venues.after, venues.added, venues.removed) == (4, 4, ("SGMT",), ("OTCN",))
-    # added SOLO/ALPX, SOLO/SGMT, COME/UBSA; removed GONE/UBSA, SOLO/OTCN; changed two each of MOVE, EDGE, and PROS
-    assert found.rows == {"added": 3, "removed": 2, "changed": 5, "unchanged": 2}
+    # added SOLO/ALPX, SOLO/SGMT, COME/UBSA, ZERO/SGMT; removed GONE/UBSA, SOLO/OTCN, ZERO/ALPX; changed two each of
+    # MOVE and EDGE, and PROS
+    assert found.rows == {"added": 4, "removed": 3, "changed": 5, "unchanged": 3}
     totals = {name: tuple(map(int, (one.before, one.after, one.delta))) for name, one in found.totals.items()}
     assert totals == {"total_shares": (1848, 2809, 961), "total_trades": (18, 20, 2)}
     assert found.message == TOLD
@@ -160,10 +168,10 @@ def test_the_anomaly_says_it_all(worked: Scene) -> None:
     assert (row["severity"], row["category"], row["table_name"], row["tier"]) == ("INFO", "FRESHNESS", "otc_raw", "OTC")
     assert (row["pipeline"], row["stage"]) == ("finra.otc_transparency.ingest_week", "INGESTED")
     assert (row["message"], row["capture_id"], row["resolved_at"]) == (TOLD, after.capture_id, None)
-    assert row["affected_records"] == 10
+    assert row["affected_records"] == 12
     details = json.loads(row["details_json"])
     assert details["before"] == before_of(worked, after).capture_id
-    assert details["symbols"]["changed"] == {"count": 3, "first": ["EDGE", "MOVE", "SOLO"]}
+    assert details["symbols"]["changed"] == {"count": 4, "first": ["EDGE", "MOVE", "SOLO", "ZERO"]}
     assert details["totals"]["total_shares"] == {"before": "1848", "after": "2809", "delta": "961"}
     assert details["new_leaders"]["first"][0] == {"symbol": "SOLO", "before": "OTCN", "after": "ALPX", "shares": "500"}
     assert details["windows"]["count"] == 7
@@ -171,7 +179,7 @@ def test_the_anomaly_says_it_all(worked: Scene) -> None:
 
 def test_as_of_before_the_restatement_the_old_numbers_hold(worked: Scene) -> None:
     """Prevents a restatement that rewrites what was known: the comparison only reads."""
-    hhi = "SELECT symbol, hhi FROM otc_symbol_hhi_asof('2026-01-20') WHERE week_ending = ? AND tier = 'OTC' ORDER BY 1"
+    hhi = "SELECT symbol, hhi FROM otc_symbol_hhi_asof('2026-01-20') WHERE week_ending = ? AND tier = 'OTC' AND hhi > 0"
     old = dict(worked.sql(hhi, NOVEMBER.week_ending))
     assert old == pytest.approx({"EDGE": 0.65125, "GONE": 1, "KEEP": 0.5, "MOVE": 0.5, "SOLO": 1})
     new = dict(worked.sql(hhi.replace("2026-01-20", "2026-01-21"), NOVEMBER.week_ending))
@@ -194,6 +202,7 @@ def test_the_command_tells_it_at_80_columns(worked: Scene) -> None:
         "EDGE": "changed",
         "MOVE": "changed",
         "SOLO": "changed",
+        "ZERO": "changed",
     }
     assert [(one["name"], round(one["delta"], 9)) for one in by_kind["hhi"]] == [("SOLO", -0.48), ("MOVE", 0.32)]
     assert [(one["name"], one["amount"]) for one in by_kind["new_leader"]] == [("SOLO", 500), ("MOVE", 100)]
@@ -306,12 +315,12 @@ def loaded(scene: Scene, releases: Sequence[tuple[Cells, RevisionPolicy]], folde
     [
         (RevisionPolicy.VERSIONED, 2, TOLD),
         (RevisionPolicy.OVERWRITE, 1, TOLD),  # the number stays, the content does not
-        # kept as they were, and COME/UBSA 1,000, SOLO/ALPX 300, SOLO/SGMT 200 added: 1,500 / 1,848 = 81.2 %;
-        # SOLO has 500, 300, 200 of 1,000: 0.38; its leader stays OTCN
+        # kept as they were, with COME/UBSA 1,000, SOLO/ALPX 300, SOLO/SGMT 200 and ZERO/SGMT: 1,500 / 1,848 = 81.2 %;
+        # SOLO has 500, 300 and 200 of 1,000: 0.38 instead of 1
         (
             RevisionPolicy.MERGE,
             2,
-            "FINRA restated the week: 1 symbol added, 0 removed, 1 changed; shares +81.2 % (+1,500);"
+            "FINRA restated the week: 1 symbol added, 0 removed, 2 changed; shares +81.2 % (+1,500);"
             " 1 symbol's HHI moved by more than 0.05",
         ),
     ],

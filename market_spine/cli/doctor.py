@@ -1,0 +1,358 @@
+"""`spine doctor`: how the newest weeks of a feed are, and the commands that help where something is wrong.
+
+What belongs here: opening the store without touching it, and how a diagnosis looks. What does not: what is wrong
+(`governance.doctor`), and what helps (`governance.remedies`).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from market_spine.cli.door import NOT_SATISFIED
+from market_spine.cli.output import HOME, STYLES, Format, FormatOption, Listing, cell, code, escaped, out, say, show
+from market_spine.cli.output import step as with_home
+from market_spine.domain.errors import StoreError
+from market_spine.domain.keys import WeekKey
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from market_spine.cli.state import State
+    from market_spine.governance.diagnosis import Diagnosis, Open
+    from market_spine.store.store import Store
+
+MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: " "}
+LARGEST = 3  # tables that are named with their size
+COLUMNS = ("kind", "severity", "week_ending", "tier", "anomaly_id", "message", "remedy")
+
+
+def doctor(
+    ctx: typer.Context,
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A feed, e.g. finra.otc_transparency or otc.")],
+    weeks: Annotated[
+        int, typer.Option("--weeks", min=1, max=520, metavar="N", help="The newest N due weeks of each tier.")
+    ] = 4,
+    check_schedule: Annotated[
+        bool, typer.Option("--check-schedule", help="Also what the schedule expects against what ran.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Tell what is missing, late, half-finished, out of date, wrong or uncertified, and what helps. Changes nothing.
+
+    Exit code 0: healthy, 1: not healthy, 2: failure. JSON is one object; CSV has a row per problem.
+
+    Example: spine doctor finra.otc_transparency --weeks 4 --check-schedule
+    """
+    from market_spine.assets.expected import schedule_of
+    from market_spine.assets.scope import scope_of
+    from market_spine.assets.tables import tables_of
+    from market_spine.cli.request import feed_of
+    from market_spine.cli.state import feeds
+    from market_spine.governance.diagnosis import Status
+    from market_spine.governance.doctor import examine
+    from market_spine.settings import clock
+
+    feed = feed_of(feeds(), domain)
+    store = _open(ctx.obj)
+    found = examine(store, feed, schedule_of(feed), scope_of(feed), tables_of(feed), clock(), weeks)
+    found = replace(found, remedies={_pasted(one, store): mended for one, mended in found.remedies.items()})
+    if form is Format.JSON:
+        _write_document(found, check_schedule)
+    elif form is Format.CSV:
+        _write_problems(found)
+    else:
+        _tell(found, check_schedule)
+    if found.status is not Status.HEALTHY:
+        raise typer.Exit(NOT_SATISFIED)
+
+
+def _open(state: State) -> Store:
+    """The store as it is: not even its schema is brought up to date."""
+    from market_spine.cli.state import is_there, open_store, settings_of
+    from market_spine.store.control import migrations
+    from market_spine.store.health import schema_version
+    from market_spine.store.store import Store
+
+    settings = settings_of(state)
+    store = Store.at(settings.home, settings.control_url.get_secret_value(), settings.threads)
+    if not is_there(store):
+        return open_store(settings)  # which says so
+    with store.control.read() as connection:
+        held = schema_version(connection)
+    if held != (known := migrations()[-1][0]):
+        raise StoreError(
+            f"the control database has schema {held or 'none'}, this code has {known}",
+            f"spine --home {shlex.quote(str(store.home.root))} init  # brings it up to date, or says why it cannot",
+        )
+    return store
+
+
+def _pasted(command: str, store: Store) -> str:
+    """``command`` for this store, wherever it is pasted."""
+    from market_spine.cli.state import dagster_home
+    from market_spine.governance.remedies import WATCH
+
+    if command != WATCH:
+        return with_home(command)
+    home = f"MARKET_SPINE_HOME={shlex.quote(str(store.home.root))} " if HOME.get() else ""
+    return f"{home}DAGSTER_HOME={shlex.quote(str(dagster_home(store)))} {command}"
+
+
+def _write_document(found: Diagnosis, with_schedule: bool) -> None:
+    from market_spine.governance.diagnosis import document, schedule_document
+
+    told = document(found) | ({"schedule": schedule_document(found)} if with_schedule else {})
+    sys.stdout.write(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_problems(found: Diagnosis) -> None:
+    from market_spine.governance.diagnosis import document
+
+    rows = [[one[name] for name in COLUMNS] for one in document(found)["problems"]]
+    show(Listing(COLUMNS, rows), Format.CSV)
+
+
+def _tell(found: Diagnosis, with_schedule: bool) -> None:
+    say(f"[bold]Doctor: {escaped(found.feed.title)}[/]")
+    say(f"[dim]the newest {_count(found.weeks, 'due week')} of each tier, as of {cell(found.checked_at)}[/]\n")
+    if found.is_empty:
+        _head(False, "Partitions", "nothing was ever loaded")
+    else:
+        _partitions(found)
+        _arrivals(found)
+        _calculations(found)
+        _readiness(found)
+    _anomalies(found)
+    _sensor(found)
+    _holdings(found)
+    if with_schedule:
+        _schedule(found)
+    _close(found)
+
+
+def _head(is_good: bool | None, name: str, told: str) -> None:
+    """The line of a section, with its mark. What wraps goes on under its text."""
+    _rows([[f"{MARKS[is_good]} [bold]{name:<11}[/]", told]], indent=0)
+
+
+def _rows(rows: Iterable[Sequence[str]], indent: int = 4, gap: int = 2) -> None:
+    """Lines in columns, with rich markup; the last column may wrap."""
+    from rich.padding import Padding
+    from rich.table import Table
+
+    listed = list(rows)
+    if not listed:
+        return
+    table = Table.grid(padding=(0, gap, 0, 0))
+    for place in range(len(listed[0])):
+        table.add_column(no_wrap=place < len(listed[0]) - 1, overflow="fold")
+    for row in listed:
+        table.add_row(*row)
+    out().print(Padding(table, (0, 0, 0, indent), expand=False))
+
+
+def _at(key: WeekKey) -> str:
+    return f"{key.week_ending} / {key.tier_text}"
+
+
+def _places(keys: Iterable[WeekKey]) -> list[tuple[str, list[WeekKey]]]:
+    """Partitions as people read them: consecutive weeks of the same tiers stand together."""
+    from market_spine.governance.remedies import spans
+
+    listed, found = list(keys), []
+    for first, last, tiers in spans(listed):
+        mine = [key for key in listed if key.tier in tiers and first <= key.week_ending <= last]
+        weeks = f"{first}" if first == last else f"{first} .. {last}"
+        named = ", ".join(str(tier) for tier in tiers if tier)
+        count = f" ({len(mine)})" if len(mine) > 1 else ""
+        found.append((f"{weeks}{f' / {named}' if named else ''}{count}", mine))
+    return found
+
+
+def _partitions(found: Diagnosis) -> None:
+    told = f"{found.found} of {len(found.expected)} are there"
+    _head(not found.gaps, "Partitions", told if found.expected else "none is expected")
+    by_key = {one.key: one for one in found.gaps}
+    rows = []
+    for place, keys in _places(by_key):
+        one = by_key[keys[0]]
+        rows.append([place, f"{one.message}{_cause(one.cause_id)}"])
+    _rows(rows)
+
+
+def _cause(number: int | None) -> str:
+    return f" (follows from anomaly {number})" if number else ""
+
+
+def _arrivals(found: Diagnosis) -> None:
+    _head(not found.late, "Arrivals", f"{len(found.late)} late" if found.late else "none was late")
+    _rows([_at(one.key), f"{one.hours:.1f} hours late, {cell(one.captured_at)}"] for one in found.late)
+
+
+def _calculations(found: Diagnosis) -> None:
+    stale = sum(found.stale.values())
+    told = [f"{_count(len(found.chains), 'incomplete stage chain')}"] if found.chains else []
+    told += [f"{_count(stale, 'capture')} out of date"] if stale else []
+    _head(not told, "Tables", ", ".join(told) or "all are made, and none is out of date")
+    _rows([_at(one.key), f"{escaped(one.message)}{_cause(one.cause_id)}"] for one in found.chains)
+    _rows([name, f"{_count(number, 'capture')} out of date"] for name, number in found.stale.items())
+
+
+def _readiness(found: Diagnosis) -> None:
+    counted = [
+        f"{name} {weeks - found.uncertified_for(name)} of {weeks}" for name, weeks in found.judged.items() if weeks
+    ]
+    told = f"weeks certified: {', '.join(counted)}" if counted else "no week is old enough to be certified"
+    _head(not found.uncertified, "Readiness", told)
+    names: dict[tuple[date, str, str], list[str]] = {}
+    for one in found.uncertified:
+        what = (one.verdict.week, str(one.verdict.state), "; ".join(one.reasons))
+        names.setdefault(what, []).append(one.verdict.use_case.name)
+    weeks_of: dict[tuple[str, str, str], list[WeekKey]] = {}
+    for (week, state, why), use_cases in names.items():
+        weeks_of.setdefault((", ".join(use_cases), state, why), []).append(WeekKey(week, None))
+    _rows(
+        [place, use_cases, state, escaped(why)]
+        for (use_cases, state, why), keys in weeks_of.items()
+        for place, _ in _places(keys)
+    )
+
+
+def _anomalies(found: Diagnosis) -> None:
+    from market_spine.domain.contracts import Severity
+
+    counts = {one: found.open_anomalies(one) for one in reversed(Severity)}
+    grave = [one for one in found.anomalies if one.row["severity"] != Severity.INFO]
+    told = ", ".join(f"{number} {one}" for one, number in counts.items() if number)
+    _head(not grave, "Anomalies", told or "none is open in these weeks")
+    _rows(_anomaly(one) for one in grave)
+    if found.settled:
+        say(f"    [dim]and {found.settled} that no longer hold: the sensor closes them[/]")
+    if found.older:
+        code(f"    and {found.older} in earlier weeks: {with_home('spine anomalies list')}")
+
+
+def _anomaly(one: Open) -> list[str]:
+    row = one.row
+    follows = f" ({one.follows} more follow{'s' if one.follows == 1 else ''})" if one.follows else ""
+    severity = f"[{STYLES[row['severity']]}]{row['severity']}[/]"
+    return [severity, f"{row['week_ending']} / {row['tier']}", f"{escaped(row['message'])} (id {row['id']}){follows}"]
+
+
+def _sensor(found: Diagnosis) -> None:
+    beat = found.heartbeat
+    if beat.age is None:
+        _head(None, "Sensor", "[dim]has never looked at this store: nobody watches it[/]")
+        return
+    _head(not beat.is_silent, "Sensor", f"looked {_ago(beat.age.total_seconds())} ago: {escaped(beat.detail)}")
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size):,} {unit}s"
+    return f"{int(seconds)} seconds"
+
+
+def _holdings(found: Diagnosis) -> None:
+    from market_spine.governance.diagnosis import BUDGET
+
+    held = found.holdings
+    total = held.total
+    told = f"{_count(total.files, 'file')} of captures, {_size(total.bytes)} of {_size(BUDGET)}"
+    largest = sorted(held.tables.items(), key=lambda one: -one[1].bytes)[:LARGEST]
+    named = ", ".join(f"{name} {_size(one.bytes)}" for name, one in largest)
+    landed = f"{_count(held.landed.deliveries, 'delivery', 'deliveries')}, {held.landed.contents:,} of them new bytes"
+    _head(None if total.bytes <= BUDGET else False, "Storage", told)
+    _rows([[f"largest: {named}; {landed}" if named else landed]])
+    since = f", the last one {cell(held.committed_at)}" if held.committed_at else ""
+    _head(None, "Journal", f"{_count(held.batches, 'transaction')}{since}; schema {held.schema_version}")
+
+
+def _size(number: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}".replace(".0 ", " ")
+    return f"{number} bytes"
+
+
+def _count(number: int, word: str, words: str = "") -> str:
+    return f"{number:,} {word if number == 1 else words or f'{word}s'}"
+
+
+def _schedule(found: Diagnosis) -> None:
+    """The documents' section: what is expected, what ran, what came late, and what helps."""
+    from market_spine.governance.remedies import Kind
+
+    console = out()
+    console.print()
+    console.rule(style="dim", characters="━")
+    say(" [bold]Schedule Compliance Check[/]")
+    console.rule(style="dim", characters="━")
+    say("\n[bold]Expected Schedule:[/]")
+    _items(_expected(found))
+    say("\n[bold]Actual Runs:[/]")
+    missing = "; ".join(place for place, _ in _places(one.key for one in found.gaps))
+    there = f"{found.found}/{len(found.expected)} partitions present"
+    _items([there, f"Missing: {missing}"] if missing else [there])
+    say("\n[bold]Late Arrivals:[/]")
+    zone = found.schedule.timezone
+    _items(
+        f"{_at(one.key)}: {one.hours:.1f} hours late (arrived {one.captured_at.astimezone(zone):%a %Y-%m-%d %H:%M},"
+        f" expected by {one.deadline.astimezone(zone):%a %Y-%m-%d %H:%M})"
+        for one in found.late
+    )
+    say("\n[bold]Remediation:[/]")
+    mine = [
+        command
+        for command, mended in found.remedies.items()
+        if {one.kind for one in mended} <= {Kind.EMPTY, Kind.GAP, Kind.CHAIN}
+    ]
+    for command in mine:
+        code(f"  {command}")
+    if not mine:
+        _items([])
+
+
+def _items(lines: Iterable[str]) -> None:
+    rows = [["-", escaped(line)] for line in lines]
+    _rows(rows or [["-", "[dim]none[/]"]], indent=2, gap=1)
+
+
+def _expected(found: Diagnosis) -> list[str]:
+    one = found.schedule
+    tiers = [tier for tier in one.tiers if tier]
+    lags = ", ".join(f"{tier} {days}" for tier, days in one.publication_lag_days.items())
+    day = f"{DAYS[one.expected_day_of_week]}s" if one.expected_day_of_week is not None else "day"
+    listed = len(found.expected)
+    whole = f"{_count(found.weeks, 'week')} x {_count(len(tiers), 'tier')} = {listed} partitions"
+    if listed != found.weeks * len(tiers):
+        whole = f"{listed} of {_count(found.weeks, 'week')} x {_count(len(tiers), 'tier')}: the store begins later"
+    return [
+        f"Type: {one.schedule_type} ({day}; after a holiday the next business day)",
+        f"Partitions: {whole}",
+        f"SLA: within {one.expected_delay_hours} hours of publication at {one.expected_time:%H:%M} {one.timezone.key}",
+        f"Published so many days after the week: {lags}",
+    ]
+
+
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def _close(found: Diagnosis) -> None:
+    """What is to be done, to be pasted."""
+    problems = len(found.problems)
+    if not problems:
+        say("\n[green]healthy:[/] nothing to do")
+        return
+    colour = "red" if found.status == "unhealthy" else "yellow"
+    say(f"\n[{colour}]{found.status}:[/] {_count(problems, 'problem')}; what helps:")
+    for command in found.remedies:
+        code(f"  {command}")
