@@ -79,6 +79,11 @@ def against(row: Mapping[str, Any]) -> str:
     return "" if row["state"] == Readiness.CERTIFIED else f"{row['state']}: {'; '.join(issues)}"
 
 
+def told(row: Mapping[str, Any]) -> str:
+    """The verdict ``row`` in words: its certificate, or what stands against use."""
+    return against(row) or f"{row['state']}: certificate {row['certificate_id'][:12]}"
+
+
 def _result(
     key: dg.AssetKey, keys: Sequence[WeekKey], use_cases: Mapping[str, UseCase], held: Mapping[Any, Mapping[str, Any]]
 ) -> dg.MaterializeResult[Any]:

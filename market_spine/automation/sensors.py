@@ -37,7 +37,14 @@ from market_spine.store.plan import Target
 from market_spine.store.readiness import held, weeks_captured
 
 SECONDS = 30  # between two looks; a look without news takes about 10 ms
-QUIET = timedelta(minutes=2)  # a load goes through its stages in one go; what it leaves is ours
+QUIET = timedelta(seconds=10)  # a load goes from run to run within a second; what it leaves after that is ours
+BUSY = timedelta(minutes=10)  # a run that is older and still not over was killed, or is a long one that makes its own
+UNDER_WAY = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+)
 STALE_TAG = "market_spine/recompute"
 
 
@@ -107,18 +114,17 @@ def _events(spine: Spine, feed: Feed, found: Sequence[Transition]) -> list[Any]:
         rows = held(connection, feed.domain, weeks)
     events: list[Any] = []
     for week in weeks:
-        states = {use_case: row["state"] for (at, use_case), row in rows.items() if at == week}
-        metadata = {use_case: dg.MetadataValue.text(state) for use_case, state in states.items()}
+        of_week = {use_case: row for (at, use_case), row in rows.items() if at == week}
+        metadata = {name: dg.MetadataValue.text(readiness.told(row)) for name, row in of_week.items()}
         events.append(dg.AssetMaterialization(key, partition=str(week), metadata=metadata))
-        for use_case in states:
-            row = rows[week, use_case]
+        for use_case, row in of_week.items():
             events.append(
                 AssetCheckEvaluation(
                     asset_key=key,
                     check_name=readiness.check_name(use_case),
                     passed=bool(row["is_ready"]),
                     severity=dg.AssetCheckSeverity.WARN,
-                    description=f"{week}: {readiness.against(row) or 'certified'}",
+                    description=f"{week}: {readiness.told(row)}",
                     partition=str(week),
                 )
             )
@@ -163,8 +169,9 @@ def _stale_sensor(feed: Feed) -> dg.SensorDefinition:
             seq, committed_at = newest(connection)
             if context.cursor == str(seq):
                 return dg.SkipReason("nothing was recorded since the last look")
-            if committed_at is not None and spine.clock() - committed_at < QUIET:
-                return dg.SkipReason("something is being written, and may make the rest by itself")
+            now = spine.clock()
+            if (committed_at is not None and now - committed_at < QUIET) or _is_busy(context, now):
+                return dg.SkipReason("a load is under way, and may make the rest by itself")
             plan = to_recompute(connection, derived_of(feed))
             raw = feed.sql_name("raw")
             watched = sorted(weeks_captured(connection, raw))[-schedule_of(feed).watch_weeks :]
@@ -173,6 +180,12 @@ def _stale_sensor(feed: Feed) -> dg.SensorDefinition:
         return _requests(feed, plan, never) or dg.SkipReason("nothing is out of date")
 
     return recompute
+
+
+def _is_busy(context: dg.SensorEvaluationContext, now: datetime) -> bool:
+    """Whether runs are under way, of a command, of the interface or of our own."""
+    of_now = dg.RunsFilter(statuses=list(UNDER_WAY), created_after=now - BUSY)
+    return context.instance.get_runs_count(of_now) > 0
 
 
 def _requests(feed: Feed, plan: Recompute, never: Mapping[Place, Target]) -> list[dg.RunRequest]:

@@ -37,7 +37,7 @@ def doctor(
     ctx: typer.Context,
     domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A feed, e.g. finra.otc_transparency or otc.")],
     weeks: Annotated[
-        int, typer.Option("--weeks", min=1, max=520, metavar="N", help="The newest N due weeks of each tier.")
+        int, typer.Option("--weeks", min=1, max=1000, metavar="N", help="The newest N due weeks of each tier.")
     ] = 4,
     check_schedule: Annotated[
         bool, typer.Option("--check-schedule", help="Also what the schedule expects against what ran.")
@@ -182,8 +182,8 @@ def _partitions(found: Diagnosis) -> None:
     by_key = {one.key: one for one in found.gaps}
     rows = []
     for place, keys in _places(by_key):
-        one = by_key[keys[0]]
-        rows.append([place, f"{one.message}{_cause(one.cause_id)}"])
+        one, others = by_key[keys[0]], len({key.week_ending for key in keys}) > 1
+        rows.append([place, f"{'the first ' if others else ''}{one.message}{_cause(one.cause_id)}"])
     _rows(rows)
 
 
@@ -206,21 +206,19 @@ def _calculations(found: Diagnosis) -> None:
 
 
 def _readiness(found: Diagnosis) -> None:
-    counted = [
-        f"{name} {weeks - found.uncertified_for(name)} of {weeks}" for name, weeks in found.judged.items() if weeks
-    ]
-    told = f"weeks certified: {', '.join(counted)}" if counted else "no week is old enough to be certified"
+    counted = [f"{name} {weeks - found.uncertified_for(name)}/{weeks}" for name, weeks in found.judged.items() if weeks]
+    told = f"certified weeks: {', '.join(counted)}" if counted else "no week is old enough to be certified"
     _head(not found.uncertified, "Readiness", told)
-    names: dict[tuple[date, str, str], list[str]] = {}
+    use_cases: dict[tuple[date, str], list[str]] = {}
     for one in found.uncertified:
-        what = (one.verdict.week, str(one.verdict.state), "; ".join(one.reasons))
-        names.setdefault(what, []).append(one.verdict.use_case.name)
-    weeks_of: dict[tuple[str, str, str], list[WeekKey]] = {}
-    for (week, state, why), use_cases in names.items():
-        weeks_of.setdefault((", ".join(use_cases), state, why), []).append(WeekKey(week, None))
+        state = "" if one.verdict.is_ready else f"{one.verdict.state}: "
+        use_cases.setdefault((one.verdict.week, state + "; ".join(one.reasons)), []).append(one.verdict.use_case.name)
+    weeks_of: dict[tuple[str, str], list[WeekKey]] = {}
+    for (week, why), names in use_cases.items():
+        weeks_of.setdefault((", ".join(names), why), []).append(WeekKey(week, None))
     _rows(
-        [place, use_cases, state, escaped(why)]
-        for (use_cases, state, why), keys in weeks_of.items()
+        ["-", f"{place} for {names}: {escaped(why)}"]
+        for (names, why), keys in weeks_of.items()
         for place, _ in _places(keys)
     )
 
@@ -269,7 +267,7 @@ def _holdings(found: Diagnosis) -> None:
     told = f"{_count(total.files, 'file')} of captures, {_size(total.bytes)} of {_size(BUDGET)}"
     largest = sorted(held.tables.items(), key=lambda one: -one[1].bytes)[:LARGEST]
     named = ", ".join(f"{name} {_size(one.bytes)}" for name, one in largest)
-    landed = f"{_count(held.landed.deliveries, 'delivery', 'deliveries')}, {held.landed.contents:,} of them new bytes"
+    landed = f"{_count(held.landed.deliveries, 'delivery', 'deliveries')}, {held.landed.contents:,} of them new"
     _head(None if total.bytes <= BUDGET else False, "Storage", told)
     _rows([[f"largest: {named}; {landed}" if named else landed]])
     since = f", the last one {cell(held.committed_at)}" if held.committed_at else ""
@@ -330,16 +328,16 @@ def _expected(found: Diagnosis) -> list[str]:
     one = found.schedule
     tiers = [tier for tier in one.tiers if tier]
     lags = ", ".join(f"{tier} {days}" for tier, days in one.publication_lag_days.items())
-    day = f"{DAYS[one.expected_day_of_week]}s" if one.expected_day_of_week is not None else "day"
+    day = DAYS[one.expected_day_of_week] if one.expected_day_of_week is not None else "day"
     listed = len(found.expected)
     whole = f"{_count(found.weeks, 'week')} x {_count(len(tiers), 'tier')} = {listed} partitions"
     if listed != found.weeks * len(tiers):
         whole = f"{listed} of {_count(found.weeks, 'week')} x {_count(len(tiers), 'tier')}: the store begins later"
     return [
-        f"Type: {one.schedule_type} ({day}; after a holiday the next business day)",
+        f"Type: {one.schedule_type} (every {day}; after a holiday the next business day)",
         f"Partitions: {whole}",
-        f"SLA: within {one.expected_delay_hours} hours of publication at {one.expected_time:%H:%M} {one.timezone.key}",
-        f"Published so many days after the week: {lags}",
+        f"SLA: data within {one.expected_delay_hours} hours of {day} {one.expected_time:%H:%M} {one.timezone.key},"
+        f" so many days after the week: {lags}",
     ]
 
 
@@ -350,7 +348,7 @@ def _close(found: Diagnosis) -> None:
     """What is to be done, to be pasted."""
     problems = len(found.problems)
     if not problems:
-        say("\n[green]healthy:[/] nothing to do")
+        say(f"\n[green]healthy:[/] nothing to do{' in these weeks' if found.older else ''}")
         return
     colour = "red" if found.status == "unhealthy" else "yellow"
     say(f"\n[{colour}]{found.status}:[/] {_count(problems, 'problem')}; what helps:")

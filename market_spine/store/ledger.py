@@ -67,17 +67,18 @@ def transaction(control: Control, home: Home, run: Run, subject: str) -> Iterato
 def seal(connection: sa.Connection, home: Home, run: Run, subject: str, entry: journal.Entry) -> None:
     """Number ``entry``, put it into the tables and journal it. ``subject`` is the table that it is about."""
     seq = 1 + newest_seq(connection)
-    who = {"execution_id": run.execution_id, "batch_id": entry.batch_id}
+    writer, batch = {"execution_id": run.execution_id}, {"batch_id": entry.batch_id}
     header = {
         "seq": seq,
         "table_name": subject,
         "correlation_id": run.correlation_id,
         "committed_at": run.now,
     }
-    rows = {BATCHES.name: [header | who]}
+    rows = {BATCHES.name: [header | writer | batch]}
     for table in JOURNALLED:
-        own = {name: who[name] for name in who.keys() & table.c.keys()}
-        rows.setdefault(table.name, [row | own for row in entry.rows.get(table.name, [])])
+        # A row that names a run keeps it: whoever closes an anomaly is not the one who found it.
+        of_run, of_batch = ({name: one[name] for name in one.keys() & table.c.keys()} for one in (writer, batch))
+        rows.setdefault(table.name, [of_run | row | of_batch for row in entry.rows.get(table.name, [])])
     numbered = journal.Entry(seq, entry.batch_id, rows, entry.superseded, entry.overwritten, entry.revived)
     apply(connection, numbered)
     journal.write(home.journal, numbered)  # last, so that a row which the tables refuse is never in the journal

@@ -181,7 +181,7 @@ def certify(store: Store, number: int, ready_for: str, event: str = "issued", ca
 
 
 def test_only_a_later_certificate_certifies(store: Store) -> None:
-    """Prevents a certificate of the numbers before from closing a restatement, and an older loss from being its fault."""
+    """Prevents a certificate of the numbers before from closing a restatement, and an older loss from being laid to it."""
     (first,) = arrive(store, "a")
     certify(store, 1, "trading", capture_id=first)
     certify(store, 1, "trading", "superseded")  # by whatever was wrong then
