@@ -11,6 +11,7 @@ from market_spine.domain.contracts import Feed
 from market_spine.domain.normalization import EXACT_DUPLICATE
 from market_spine.feeds import load_feeds
 from market_spine.sources.parse import reject_reasons
+from market_spine.store.publish import CORE_VIEWS
 from market_spine.store.schema import TABLES
 
 TARGET = Path(__file__).with_name("tables.md")
@@ -20,7 +21,8 @@ HEAD = """# Tables
 Made by `python docs/tables.py` from the declarations; a test fails when it is stale. Beside its own columns every row
 carries `capture_id`, `captured_at` (when it became known), `computed_at`, `calc_version`, `revision`, `execution_id`
 (the Dagster run) and `batch_id` (the write). Every table `t` also has `t_asof(ts)`, `t_first_release()` and
-`t_revisions()`.
+`t_revisions()`; every table of a feed has `t_ready(use_case)`, the rows that certificates in force are about, and
+`t_annotated`, every latest row with the open findings of its week and tier ([readiness.md](readiness.md)).
 """
 
 
@@ -46,7 +48,8 @@ def text_of(feed: Feed) -> str:
             parts.append("\nHeld to:\n\n")
             parts += [f"* `{law.name}` ({law.severity}): {law.description}\n" for law in step.calculation.invariants]
     parts.append("\n### Views and macros\n\n")
-    parts += [f"* `{view.name}`: {view.description}\n" for view in views_of(feed)]
+    of_every_table = {f"{name}{suffix}" for name in tables_of(feed) for suffix in ("_ready", "_annotated")}
+    parts += [f"* `{view.name}`: {view.description}\n" for view in views_of(feed) if view.name not in of_every_table]
     return "".join(parts)
 
 
@@ -60,19 +63,31 @@ CONTROL = {
     "core_rejects": "One line or row that was set aside: where it stood, why, its text. `scope` says from what: `ROW` "
     "from everything, `SYMBOL_METRICS` only from measures by symbol.",
     "core_quality": "One check of one partition in one write: `status` is `passed` or `failed`.",
+    "core_anomalies": "One thing that is or was wrong: open until `resolved_at`. `cause_id` is the anomaly that "
+    "explains it, `fingerprint` what makes two findings one.",
+    "core_anomaly_log": "One thing that happened to an anomaly (`change`), by whom, and how it stood then.",
+    "core_certificates": "One certificate: `document` is what was signed, `certificate_id` its sha256.",
+    "core_certificate_log": "One link of the chain: a certificate was issued or superseded, when, by whom and why. "
+    "`entry_hash` is over the link and the `previous_hash`.",
+    "core_data_readiness": "The verdict on one week and use that holds: state, five criteria, what stands against it "
+    "(`blocking_issues`), and the certificate in force.",
+    "core_readiness_log": "One verdict that was recorded; never changed.",
+    "core_events": "One change of a verdict, for who listens: told once, in the transaction that made it.",
+    "core_calendar_vintages": "One build of the trading calendar, with its corrections (`document`); the newest holds.",
     "core_calc_dependencies": "One edge of the asset graph: a table and one that it is calculated from.",
+    "core_expected_schedules": "One expectation, as the feed's schedules.yaml declares it.",
+    "core_heartbeats": "When something that repeats was last through, and with what. No history.",
 }
 
 
 def control_text() -> str:
     """The control tables, which say what is known of captures."""
-    parts = [
-        "\n## Control tables\n\nFor `spine sql` and in the published file. Beside them the view "
-        "`core_stage_completions`: tables complete per domain, week, tier and stage.\n"
-    ]
+    parts = ["\n## Control tables\n\nFor `spine sql` and in the published file.\n"]
     for table in TABLES:
         columns = ", ".join(f"`{column.name}`" for column in table.c)
         parts.append(f"\n* `{table.name}`: {CONTROL[table.name]} Columns: {columns}.\n")
+    parts.append("\nViews of them:\n\n")
+    parts += [f"* `{view.name}`: {view.description}\n" for view in CORE_VIEWS]
     parts.append("\nReasons for which a line is set aside when it is read (`reason_code`):\n\n")
     parts += [f"* `{code}`: {meaning}\n" for code, meaning in reject_reasons.items()]
     for feed in load_feeds():

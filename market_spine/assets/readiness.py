@@ -9,15 +9,13 @@ import dagster as dg
 from market_spine.assets.calculations import OWNERS
 from market_spine.assets.partition_checks import log_per_partition
 from market_spine.assets.partitions import WEEKS, week_keys
-from market_spine.assets.scope import scope_of
+from market_spine.assets.scope import judge, scope_of
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import steps_of
 from market_spine.domain.contracts import Feed
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.trust import Readiness
 from market_spine.governance.policy import UseCase
-from market_spine.governance.readiness import judge_weeks
-from market_spine.governance.restatement import tell_restatements
 from market_spine.store import readiness
 
 NAME = "readiness"
@@ -61,9 +59,8 @@ def readiness_asset(feed: Feed) -> dg.AssetsDefinition:
         run = spine.run_of(context)
         spine.store.ensure()
         weeks = [one.week_ending for one in keys]
-        for transition in judge_weeks(spine.store, run, scope, weeks):
+        for transition in judge(spine.store, run, feed, weeks):
             context.log.info(transition.message)
-        tell_restatements(spine.store, run, feed, scope, weeks)
         with spine.store.control.read() as connection:
             held = readiness.held(connection, feed.domain, weeks)
         failed = {one: why for one in keys if (why := against(held[one.week_ending, "trading"]))}

@@ -66,7 +66,7 @@ def findings(
             one.code,
             one.severity,
             one.category,
-            message=one.said,
+            message="" if one.passed else one.said,
             is_open=not one.passed,
             details=one.details | {"check": one.check, "actual": one.actual, "expected": one.expected},
             affected=one.affected,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import date
 from functools import cache
 
+from market_spine.assets.calendar import observe_calendar
 from market_spine.assets.expected import no_longer_expected
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import derived_of, steps_of, tables_of
@@ -13,8 +16,10 @@ from market_spine.governance.anomalies import Changes, record
 from market_spine.governance.criteria import Tables
 from market_spine.governance.expectations import HEART, reconcile
 from market_spine.governance.policy import load_schedules, load_use_cases
-from market_spine.governance.readiness import Scope
+from market_spine.governance.readiness import AUTOMATED, Scope, Transition, judge_weeks
+from market_spine.governance.restatement import tell_restatements
 from market_spine.store.ledger import Run
+from market_spine.store.store import Store
 
 TOTALS = "venue_share"  # the smallest table with every share and trade of a tier
 
@@ -40,3 +45,13 @@ def look(spine: Spine, feed: Feed, run: Run) -> Changes:
     changes = reconcile(spine.store, run, feed, load_schedules(feed), tables_of(feed))
     changes.add(record(spine.store, run, no_longer_expected(spine.store, feed, run.now), HEART))
     return changes
+
+
+def judge(
+    store: Store, run: Run, feed: Feed, weeks: Collection[date] | None = None, actor: str = AUTOMATED
+) -> list[Transition]:
+    """Judge ``weeks`` of ``feed``, and tell what a verdict rests on: corrections not yet followed, restatements."""
+    observe_calendar(store, run, [feed])
+    found = judge_weeks(store, run, scope_of(feed), weeks, actor)
+    tell_restatements(store, run, feed, scope_of(feed), weeks)
+    return found

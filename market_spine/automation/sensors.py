@@ -18,10 +18,9 @@ from typing import Any
 import dagster as dg
 from dagster import AssetCheckEvaluation
 
-from market_spine.assets import readiness
+from market_spine.assets import readiness, scope
 from market_spine.assets.expected import schedule_of
 from market_spine.assets.published import publish_all
-from market_spine.assets.scope import look, scope_of
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import derived_of
 from market_spine.automation.declare import declare
@@ -30,7 +29,7 @@ from market_spine.automation.launch import END, START
 from market_spine.automation.recompute import launches_of
 from market_spine.domain.contracts import Feed
 from market_spine.domain.keys import WeekKey
-from market_spine.governance.readiness import Transition, judge_weeks
+from market_spine.governance.readiness import Transition
 from market_spine.governance.staleness import Place, Recompute, to_recompute, unmade
 from market_spine.store.ledger import Run, newest, newest_seq
 from market_spine.store.plan import Target
@@ -73,7 +72,7 @@ def _readiness_sensor(feed: Feed) -> dg.SensorDefinition:
         cursor = json.loads(context.cursor or "{}")
         if not _has_news(spine, cursor, now):
             return dg.SkipReason("nothing was recorded, and no preliminary period has ended")
-        found = judge_weeks(spine.store, _run_of(name, now), scope_of(feed))
+        found = scope.judge(spine.store, _run_of(name, now), feed)
         if found:
             publish_all(spine, feed)
         for one in found:
@@ -144,7 +143,7 @@ def _expectations_sensor(feed: Feed) -> dg.SensorDefinition:
         now = spine.clock()
         spine.store.ensure()
         declare(spine.store, feed)
-        changes = look(spine, feed, _run_of(name, now))
+        changes = scope.look(spine, feed, _run_of(name, now))
         for word in ("opened", "changed", "resolved"):
             for row in getattr(changes, word):
                 context.log.info(f"{word}: {row['severity']} {row['code']} {row['week_ending']} {row['tier']}")

@@ -151,12 +151,11 @@ def _prepare(home: Path) -> None:
 
 
 def _play(spine: Spine, act: Act, instance: DagsterInstance, state: State) -> None:
-    from market_spine.assets.scope import scope_of
+    from market_spine.assets.scope import judge
     from market_spine.automation.pipelines import find
     from market_spine.cli.progress import Watch, expected_steps
     from market_spine.cli.state import feeds
     from market_spine.cli.work import carry_out, partitions_of
-    from market_spine.governance.readiness import judge_weeks
     from market_spine.store.ledger import Run
 
     feed, pipeline = find(feeds(), "otc.weekly_refresh")
@@ -166,7 +165,7 @@ def _play(spine: Spine, act: Act, instance: DagsterInstance, state: State) -> No
         there = replace(spine, clock=lambda: act.moment, progress=watch.step)
         found, counted = carry_out(there, request, sorted(act.keys), instance, state.log_level)
     judged = Run(f"demo:{act.moment:%Y%m%dT%H%M%S}", "demo", act.moment)
-    judge_weeks(there.store, judged, scope_of(feed))  # as the readiness sensor does, every week
+    judge(there.store, judged, feed)  # as the readiness sensor does, every week
     captured, unchanged = sum(one.captured for one in counted), sum(one.unchanged for one in counted)
     say(f"[bold]{act.moment:%a %Y-%m-%d}[/]  {act.told}")
     done = f"{captured:,} captures made, {unchanged:,} unchanged, in {len(found.run_ids)} Dagster runs"

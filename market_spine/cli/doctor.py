@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from market_spine.governance.diagnosis import Diagnosis, Open
     from market_spine.store.store import Store
 
-MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: " "}
+GOOD, BAD, NOTED, PLAIN = "[green]✓[/]", "[red]✗[/]", "[yellow]![/]", " "
 LARGEST = 3  # tables that are named with their size
 COLUMNS = ("kind", "severity", "week_ending", "tier", "anomaly_id", "message", "remedy")
 
@@ -123,11 +123,11 @@ def _tell(found: Diagnosis, with_schedule: bool) -> None:
     say(f"[bold]Doctor: {escaped(found.feed.title)}[/]")
     say(f"[dim]the newest {_count(found.weeks, 'due week')} of each tier, as of {cell(found.checked_at)}[/]\n")
     if found.is_empty:
-        _head(False, "Partitions", "nothing was ever loaded")
+        _head(BAD, "Partitions", "nothing was ever loaded")
     else:
         _partitions(found)
         _arrivals(found)
-        _calculations(found)
+        _tables(found)
         _readiness(found)
     _anomalies(found)
     _sensor(found)
@@ -137,25 +137,27 @@ def _tell(found: Diagnosis, with_schedule: bool) -> None:
     _close(found)
 
 
-def _head(is_good: bool | None, name: str, told: str) -> None:
-    """The line of a section, with its mark. What wraps goes on under its text."""
-    _rows([[f"{MARKS[is_good]} [bold]{name:<11}[/]", told]], indent=0)
+def _head(mark: str, name: str, told: str) -> None:
+    """The line of a section. What wraps goes on under its text."""
+    _columns([[f"{mark} [bold]{name:<11}[/]", told]], indent=0, gap=2)
 
 
-def _rows(rows: Iterable[Sequence[str]], indent: int = 4, gap: int = 2) -> None:
-    """Lines in columns, with rich markup; the last column may wrap."""
+def _items(lines: Iterable[str], indent: int = 4) -> None:
+    """What belongs to a section, with rich markup."""
+    _columns([["-", line] for line in lines], indent, gap=1)
+
+
+def _columns(rows: Sequence[Sequence[str]], indent: int, gap: int) -> None:
     from rich.padding import Padding
     from rich.table import Table
 
-    listed = list(rows)
-    if not listed:
-        return
-    table = Table.grid(padding=(0, gap, 0, 0))
-    for place in range(len(listed[0])):
-        table.add_column(no_wrap=place < len(listed[0]) - 1, overflow="fold")
-    for row in listed:
-        table.add_row(*row)
-    out().print(Padding(table, (0, 0, 0, indent), expand=False))
+    if rows:
+        table = Table.grid(padding=(0, gap, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        out().print(Padding(table, (0, 0, 0, indent), expand=False))
 
 
 def _at(key: WeekKey) -> str:
@@ -178,13 +180,13 @@ def _places(keys: Iterable[WeekKey]) -> list[tuple[str, list[WeekKey]]]:
 
 def _partitions(found: Diagnosis) -> None:
     told = f"{found.found} of {len(found.expected)} are there"
-    _head(not found.gaps, "Partitions", told if found.expected else "none is expected")
+    _head(BAD if found.gaps else GOOD, "Partitions", told if found.expected else "none is expected")
     by_key = {one.key: one for one in found.gaps}
-    rows = []
+    lines = []
     for place, keys in _places(by_key):
         one, others = by_key[keys[0]], len({key.week_ending for key in keys}) > 1
-        rows.append([place, f"{'the first ' if others else ''}{one.message}{_cause(one.cause_id)}"])
-    _rows(rows)
+        lines.append(f"{place}: {'the first ' if others else ''}{one.message}{_cause(one.cause_id)}")
+    _items(lines)
 
 
 def _cause(number: int | None) -> str:
@@ -192,23 +194,23 @@ def _cause(number: int | None) -> str:
 
 
 def _arrivals(found: Diagnosis) -> None:
-    _head(not found.late, "Arrivals", f"{len(found.late)} late" if found.late else "none was late")
-    _rows([_at(one.key), f"{one.hours:.1f} hours late, {cell(one.captured_at)}"] for one in found.late)
+    _head(NOTED if found.late else GOOD, "Arrivals", f"{len(found.late)} late" if found.late else "none was late")
+    _items(f"{_at(one.key)}: {one.hours:.1f} hours late, at {cell(one.captured_at)}" for one in found.late)
 
 
-def _calculations(found: Diagnosis) -> None:
+def _tables(found: Diagnosis) -> None:
     stale = sum(found.stale.values())
-    told = [f"{_count(len(found.chains), 'incomplete stage chain')}"] if found.chains else []
+    told = [_count(len(found.chains), "incomplete stage chain")] if found.chains else []
     told += [f"{_count(stale, 'capture')} out of date"] if stale else []
-    _head(not told, "Tables", ", ".join(told) or "all are made, and none is out of date")
-    _rows([_at(one.key), f"{escaped(one.message)}{_cause(one.cause_id)}"] for one in found.chains)
-    _rows([name, f"{_count(number, 'capture')} out of date"] for name, number in found.stale.items())
+    _head(BAD if told else GOOD, "Tables", ", ".join(told) or "all are made, and none is out of date")
+    _items(f"{_at(one.key)}: {escaped(one.message)}{_cause(one.cause_id)}" for one in found.chains)
+    _items(f"{name}: {_count(number, 'capture')} out of date" for name, number in found.stale.items())
 
 
 def _readiness(found: Diagnosis) -> None:
     counted = [f"{name} {weeks - found.uncertified_for(name)}/{weeks}" for name, weeks in found.judged.items() if weeks]
     told = f"certified weeks: {', '.join(counted)}" if counted else "no week is old enough to be certified"
-    _head(not found.uncertified, "Readiness", told)
+    _head(BAD if found.uncertified else GOOD, "Readiness", told)
     use_cases: dict[tuple[date, str], list[str]] = {}
     for one in found.uncertified:
         state = "" if one.verdict.is_ready else f"{one.verdict.state}: "
@@ -216,40 +218,41 @@ def _readiness(found: Diagnosis) -> None:
     weeks_of: dict[tuple[str, str], list[WeekKey]] = {}
     for (week, why), names in use_cases.items():
         weeks_of.setdefault((", ".join(names), why), []).append(WeekKey(week, None))
-    _rows(
-        ["-", f"{place} for {names}: {escaped(why)}"]
-        for (names, why), keys in weeks_of.items()
-        for place, _ in _places(keys)
+    _items(
+        f"{place} for {names}: {escaped(why)}" for (names, why), keys in weeks_of.items() for place, _ in _places(keys)
     )
 
 
 def _anomalies(found: Diagnosis) -> None:
     from market_spine.domain.contracts import Severity
+    from market_spine.governance.expectations import LATE_DATA
 
     counts = {one: found.open_anomalies(one) for one in reversed(Severity)}
     grave = [one for one in found.anomalies if one.row["severity"] != Severity.INFO]
     told = ", ".join(f"{number} {one}" for one, number in counts.items() if number)
-    _head(not grave, "Anomalies", told or "none is open in these weeks")
-    _rows(_anomaly(one) for one in grave)
+    asks = any(one.row["code"] != LATE_DATA for one in grave)  # what came late has come
+    _head(BAD if asks else NOTED if grave else GOOD, "Anomalies", told or "none is open in these weeks")
+    _items(_anomaly(one) for one in grave)
     if found.settled:
         say(f"    [dim]and {found.settled} that no longer hold: the sensor closes them[/]")
     if found.older:
         code(f"    and {found.older} in earlier weeks: {with_home('spine anomalies list')}")
 
 
-def _anomaly(one: Open) -> list[str]:
+def _anomaly(one: Open) -> str:
     row = one.row
-    follows = f" ({one.follows} more follow{'s' if one.follows == 1 else ''})" if one.follows else ""
+    follows = f", {one.follows} more follow{'s' if one.follows == 1 else ''} from it" if one.follows else ""
     severity = f"[{STYLES[row['severity']]}]{row['severity']}[/]"
-    return [severity, f"{row['week_ending']} / {row['tier']}", f"{escaped(row['message'])} (id {row['id']}){follows}"]
+    return f"{severity} {row['week_ending']} / {row['tier']}: {escaped(row['message'])} (id {row['id']}{follows})"
 
 
 def _sensor(found: Diagnosis) -> None:
     beat = found.heartbeat
     if beat.age is None:
-        _head(None, "Sensor", "[dim]has never looked at this store: nobody watches it[/]")
+        _head(PLAIN, "Sensor", "[dim]has never looked at this store: nobody watches it[/]")
         return
-    _head(not beat.is_silent, "Sensor", f"looked {_ago(beat.age.total_seconds())} ago: {escaped(beat.detail)}")
+    told = f"looked {_ago(beat.age.total_seconds())} ago: {escaped(beat.detail)}"
+    _head(BAD if beat.is_silent else GOOD, "Sensor", told)
 
 
 def _ago(seconds: float) -> str:
@@ -268,10 +271,10 @@ def _holdings(found: Diagnosis) -> None:
     largest = sorted(held.tables.items(), key=lambda one: -one[1].bytes)[:LARGEST]
     named = ", ".join(f"{name} {_size(one.bytes)}" for name, one in largest)
     landed = f"{_count(held.landed.deliveries, 'delivery', 'deliveries')}, {held.landed.contents:,} of them new"
-    _head(None if total.bytes <= BUDGET else False, "Storage", told)
-    _rows([[f"largest: {named}; {landed}" if named else landed]])
+    _head(PLAIN if total.bytes <= BUDGET else NOTED, "Storage", told)
+    _items([*([f"largest: {named}"] if named else []), landed])
     since = f", the last one {cell(held.committed_at)}" if held.committed_at else ""
-    _head(None, "Journal", f"{_count(held.batches, 'transaction')}{since}; schema {held.schema_version}")
+    _head(PLAIN, "Journal", f"{_count(held.batches, 'transaction')}{since}; schema {held.schema_version}")
 
 
 def _size(number: int) -> str:
@@ -295,18 +298,19 @@ def _schedule(found: Diagnosis) -> None:
     say(" [bold]Schedule Compliance Check[/]")
     console.rule(style="dim", characters="━")
     say("\n[bold]Expected Schedule:[/]")
-    _items(_expected(found))
+    _items(_expected(found), indent=2)
     say("\n[bold]Actual Runs:[/]")
     missing = "; ".join(place for place, _ in _places(one.key for one in found.gaps))
     there = f"{found.found}/{len(found.expected)} partitions present"
-    _items([there, f"Missing: {missing}"] if missing else [there])
+    _items([there, f"Missing: {missing}"] if missing else [there], indent=2)
     say("\n[bold]Late Arrivals:[/]")
     zone = found.schedule.timezone
-    _items(
+    late = [
         f"{_at(one.key)}: {one.hours:.1f} hours late (arrived {one.captured_at.astimezone(zone):%a %Y-%m-%d %H:%M},"
         f" expected by {one.deadline.astimezone(zone):%a %Y-%m-%d %H:%M})"
         for one in found.late
-    )
+    ]
+    _items(late or ["none"], indent=2)
     say("\n[bold]Remediation:[/]")
     mine = [
         command
@@ -316,28 +320,23 @@ def _schedule(found: Diagnosis) -> None:
     for command in mine:
         code(f"  {command}")
     if not mine:
-        _items([])
-
-
-def _items(lines: Iterable[str]) -> None:
-    rows = [["-", escaped(line)] for line in lines]
-    _rows(rows or [["-", "[dim]none[/]"]], indent=2, gap=1)
+        _items(["none"], indent=2)
 
 
 def _expected(found: Diagnosis) -> list[str]:
     one = found.schedule
     tiers = [tier for tier in one.tiers if tier]
-    lags = ", ".join(f"{tier} {days}" for tier, days in one.publication_lag_days.items())
     day = DAYS[one.expected_day_of_week] if one.expected_day_of_week is not None else "day"
-    listed = len(found.expected)
-    whole = f"{_count(found.weeks, 'week')} x {_count(len(tiers), 'tier')} = {listed} partitions"
-    if listed != found.weeks * len(tiers):
-        whole = f"{listed} of {_count(found.weeks, 'week')} x {_count(len(tiers), 'tier')}: the store begins later"
+    whole = found.weeks * len(tiers)
+    partitions = f"{_count(found.weeks, 'week')} x {_count(len(tiers), 'tier')} = {whole} partitions"
+    if len(found.expected) != whole:
+        partitions += f", {len(found.expected)} of them since the store began"
+    lags = ", ".join(f"{tier} {days}" for tier, days in one.publication_lag_days.items())
     return [
         f"Type: {one.schedule_type} (every {day}; after a holiday the next business day)",
-        f"Partitions: {whole}",
-        f"SLA: data within {one.expected_delay_hours} hours of {day} {one.expected_time:%H:%M} {one.timezone.key},"
-        f" so many days after the week: {lags}",
+        f"Partitions: {partitions if one.is_watched else 'none, the schedule is switched off'}",
+        f"SLA: data within {one.expected_delay_hours} hours of {day} {one.expected_time:%H:%M} {one.timezone.key}",
+        f"Publication: so many days after the week's Friday: {lags}",
     ]
 
 

@@ -40,10 +40,9 @@ def readiness(
 
     Example: spine readiness finra.otc_transparency --week 2025-11-14 --ready-for trading
     """
-    from market_spine.assets.scope import scope_of
+    from market_spine.assets.scope import judge, scope_of
     from market_spine.cli.request import feed_of
     from market_spine.cli.state import feeds, open_store, settings_of, written_now
-    from market_spine.governance.readiness import judge_weeks
     from market_spine.store.readiness import held
 
     feed = feed_of(feeds(), domain)
@@ -51,7 +50,7 @@ def readiness(
     chosen, use_case = week_of(week), scope.use_case(ready_for or "trading")
     store = open_store(settings_of(ctx.obj))
     run = written_now()
-    judge_weeks(store, run, scope, [chosen] if chosen else None)
+    judge(store, run, feed, [chosen] if chosen else None)
     with store.control.read() as connection:
         rows = held(connection, feed.domain, [chosen] if chosen else None)
     if chosen is None:

@@ -67,14 +67,13 @@ class Stage:
 
     def look(self) -> None:
         """What the sensors do at this moment: expectations against what is there, and a judgement of every week."""
-        from market_spine.assets.scope import look, scope_of
-        from market_spine.governance.readiness import judge_weeks
+        from market_spine.assets.scope import judge, look
         from market_spine.store.ledger import Run
         from market_spine.store.readiness import held
 
         run = Run(f"demo:{self.now:%Y%m%dT%H%M%S}", "demo", self.now)
         changes = look(self.spine, self.feed, run)
-        judge_weeks(self.spine.store, run, scope_of(self.feed))
+        judge(self.spine.store, run, self.feed)
         for row in changes.resolved:
             self.tell(f"resolved: {row['code']} {row['tier']} ({row['resolution_note']})")
         with self.spine.store.control.read() as connection:

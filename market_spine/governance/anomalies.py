@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date
 from typing import Any
 
 from market_spine.domain.captures import Stage
@@ -20,14 +20,13 @@ from market_spine.domain.contracts import Category, Severity
 from market_spine.domain.errors import QueryError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.trust import AnomalyChange
-from market_spine.governance.causes import cause_of
+from market_spine.governance.causes import REACH, cause_of
 from market_spine.store import anomalies as rows_of
 from market_spine.store.ledger import Draft, Run, transaction
 from market_spine.store.store import Store
 from market_spine.store.trust_tables import ANOMALIES
 
 SAMPLES = 20  # records shown; affected_records has the full count
-LOOK_BACK = timedelta(weeks=12)  # causes may lie in earlier weeks
 HOLDS = "holds again"
 
 
@@ -98,16 +97,21 @@ def record(store: Store, run: Run, observed: Iterable[Observation], actor: str, 
     """
     with store.control.read() as connection:
         held = {row["fingerprint"]: row for row in rows_of.open_rows(connection)}
-    news = [one for one in observed if _is_news(one, held, counts_repeats)]
+    observed = list(observed)
+    known = held.keys() | {one.fingerprint for one in observed if one.is_open}
+    news = [one for one in observed if _is_news(one, held, known, counts_repeats)]
     if not news:  # and nobody waits for the write lock
         return Changes()
     with transaction(store.control, store.home, run, ANOMALIES.name) as draft:
         return record_in(draft, news, actor, counts_repeats)
 
 
-def _is_news(one: Observation, held: Mapping[str, Mapping[str, Any]], counts_repeats: bool) -> bool:
+def _is_news(
+    one: Observation, held: Mapping[str, Mapping[str, Any]], known: Collection[str], counts_repeats: bool
+) -> bool:
+    """``known`` is what is open (``held``), or is found so in the same look."""
     if not one.is_open:
-        return bool(held) and one.fingerprint in held
+        return bool(known) and one.fingerprint in known
     row = held.get(one.fingerprint)
     return counts_repeats or row is None or _differs(row, _as_seen(one))
 
@@ -123,8 +127,7 @@ def record_in(draft: Draft, observed: Collection[Observation], actor: str, count
     for domain in dict.fromkeys(one.domain for one in observed):
         mine = [one for one in observed if one.domain == domain]
         weeks = [one.key.week_ending for one in mine]
-        held = rows_of.open_rows(draft.connection, domain, (min(weeks) - LOOK_BACK, max(weeks) + LOOK_BACK))
-        _Desk(draft, actor, counts_repeats, {row["fingerprint"]: row for row in held}, changes).take(mine)
+        _desk(draft, actor, counts_repeats, domain, weeks, changes).take(mine)
     return changes
 
 
@@ -141,21 +144,30 @@ def resolve(store: Store, run: Run, anomaly_id: int, note: str, actor: str) -> d
                 f"anomaly {anomaly_id} was resolved at {row['resolved_at']:%Y-%m-%d %H:%M} UTC by {row['resolved_by']}",
                 f"see its history with: spine anomalies show {anomaly_id}",
             )
-        held = {one["fingerprint"]: one for one in rows_of.open_rows(draft.connection, row["domain"])}
-        desk = _Desk(draft, actor, True, held, Changes())
+        desk = _desk(draft, actor, True, row["domain"], [row["week_ending"]], Changes())
         desk.close(row, note.strip())
         desk.link()
         return desk.changes.resolved[0]
 
 
+def _desk(
+    draft: Draft, actor: str, counts_repeats: bool, domain: str, weeks: Collection[date], changes: Changes
+) -> _Desk:
+    """A desk for observations of ``weeks``, with all that these may explain or be explained by."""
+    first = min(weeks)
+    held = rows_of.open_rows(draft.connection, domain, (first - REACH, max(weeks) + REACH))
+    return _Desk(draft, actor, counts_repeats, {row["fingerprint"]: row for row in held}, first, changes)
+
+
 @dataclass
 class _Desk:
-    """The open anomalies of one domain, by fingerprint, while observations come in."""
+    """The open anomalies of one domain, by fingerprint, while observations of weeks from ``first`` on come in."""
 
     draft: Draft
     actor: str
     counts_repeats: bool
     held: dict[str, dict[str, Any]]
+    first: date
     changes: Changes
 
     def take(self, observed: Iterable[Observation]) -> None:
@@ -191,14 +203,15 @@ class _Desk:
 
     def link(self) -> None:
         """Every open anomaly points at what explains it now; what lost its cause stands for itself again."""
-        rows = list(self.held.values())
-        for row in rows:
-            cause = cause_of(row, rows)
+        held = list(self.held.values())
+        for row in held:
+            if row["week_ending"] < self.first:
+                continue  # what may explain it was not read
+            cause = cause_of(row, held)
             if cause != row["cause_id"]:
                 row["cause_id"] = cause
-                self._put(
-                    row, AnomalyChange.CHANGED, f"caused by anomaly {cause}" if cause else "its cause is resolved"
-                )
+                note = f"caused by anomaly {cause}" if cause else "its cause is resolved"
+                self._put(row, AnomalyChange.CHANGED, note)
 
     def _put(self, row: dict[str, Any], change: AnomalyChange, note: str = "") -> None:
         rows_of.put(self.draft, row, change, self.actor, note)

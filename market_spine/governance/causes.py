@@ -33,7 +33,6 @@ EXPLANATIONS: Mapping[str, Explanation] = {
     "INCOMPLETE_TIER_SPLIT": Explanation((NOT_DELIVERED, CRITICAL)),
     "INCOMPLETE_STAGE_CHAIN": Explanation((CRITICAL, "TOO_MANY_REJECTS", "TOO_FEW_RECORDS", NOT_DELIVERED)),
     "INCOMPLETE_WINDOW": Explanation((NOT_DELIVERED, CRITICAL), weeks_back=5),
-    "STALE_CAPTURE": Explanation((CRITICAL, "CALENDAR_CORRECTED", "RESTATED")),
     "UNUSUAL_MISSING_VENUES": _FEW_VENUES,
     "UNUSUAL_MISSING_SYMBOLS": _FEW_VENUES,
     "UNUSUAL_LARGEST_SHARE_SHIFT": _FEW_VENUES,
@@ -44,12 +43,13 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         ("UNUSUAL_VENUE_COUNT", "UNUSUAL_SYMBOL_COUNT", "UNUSUAL_VOLUME_PER_SESSION")
     ),
 }
+REACH = timedelta(weeks=max(one.weeks_back for one in EXPLANATIONS.values()))  # no cause lies further back
 
 
 def cause_of(row: Mapping[str, Any], held: Sequence[Mapping[str, Any]]) -> int | None:
     """The id of the open anomaly in ``held`` that explains ``row``, or None where it stands for itself."""
     explanation = EXPLANATIONS.get(row["code"])
-    if explanation is None:
+    if explanation is None or row["severity"] == Severity.INFO:  # what had to be expected needs no other cause
         return None
     near = [one for one in held if _explains_there(one, row, explanation.weeks_back)]
     for code in explanation.codes:

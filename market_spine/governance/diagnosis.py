@@ -18,7 +18,7 @@ from market_spine.domain.trust import Readiness
 from market_spine.governance.criteria import Verdict
 from market_spine.governance.expectations import HEART, TENTH, Expected
 from market_spine.governance.policy import Schedule
-from market_spine.governance.remedies import Problem, Remedies
+from market_spine.governance.remedies import Kind, Problem, Remedies
 from market_spine.store.health import Landed, Usage
 
 SILENCE = timedelta(minutes=10)  # the sensor looks every minute
@@ -169,7 +169,8 @@ class Diagnosis:
 
     @property
     def status(self) -> Status:
-        if self.is_critical or any(one.expected.is_late for one in self.gaps):
+        missing = [one for one in self.problems if one.kind is Kind.GAP]
+        if self.is_critical or any(one.severity is Severity.ERROR for one in missing):
             return Status.UNHEALTHY
         return Status.DEGRADED if self.remedies else Status.HEALTHY
 

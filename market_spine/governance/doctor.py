@@ -108,8 +108,8 @@ class _Look:
         every = expected(schedule, weeks_between(first, max(latest)), now)
         self.due = {one.key: one for one in every if one.is_due}
         self.newest = {tier: [key for key in self.due if key.tier is tier][-weeks:] for tier in schedule.tiers}
-        oldest = {key.tier_text: key.week_ending for of_tier in self.newest.values() for key in of_tier[:1]}
-        self.oldest = oldest | {ALL_TIERS: min(oldest.values(), default=feed.first_week)}
+        self.looked_at = {key for of_tier in self.newest.values() for key in of_tier}
+        self.oldest = min((key.week_ending for key in self.looked_at), default=feed.first_week)
         self.since = record.facts.since if record.facts.first else None
 
     def _has_begun(self, key: WeekKey) -> bool:
@@ -127,12 +127,12 @@ class _Look:
     def diagnosis(self, judged: Sequence[Verdict]) -> Diagnosis:
         """What is seen, without what helps."""
         facts, opened = self.record.facts, self.record.opened
-        keys = sorted(key for of_tier in self.newest.values() for key in of_tier if self._has_begun(key))
+        keys = sorted(key for key in self.looked_at if self._has_begun(key))
         wanted = keys if self.schedule.is_watched else []
         seen = [one for one in observe(facts, self.schedule, self.now) if one.is_open]
         late = [_late(one) for one in seen if one.code == LATE_DATA]
         chains = [_chain(one, opened) for one in seen if one.code == INCOMPLETE_STAGE_CHAIN]
-        near = [row for row in opened if self._is_near(row)]
+        near = [row for row in opened if row["week_ending"] >= self.oldest]
         settled = {row["id"] for row in near if self._is_settled(row, late, chains)}
         roots = _roots(near, [row for row in opened if row["id"] not in settled])
         shown = {row["id"] for row in near} | {one.row["id"] for one in roots}
@@ -160,13 +160,9 @@ class _Look:
         )
 
     def _gap(self, key: WeekKey) -> Gap:
-        _, message, details = absence(self.schedule, key, self.now)
-        cause = _explained(NOT_DELIVERED, key, self.feed.domain, self.record.opened)
+        severity, message, details = absence(self.schedule, key, self.now)
+        cause = _explained(NOT_DELIVERED, severity, key, self.feed.domain, self.record.opened)
         return Gap(self.due[key], message, details["days"], cause)
-
-    def _is_near(self, row: Row) -> bool:
-        """Whether an anomaly is of a week that is looked at, or of a later one."""
-        return bool(row["week_ending"] >= self.oldest.get(row["tier"], self.oldest[ALL_TIERS]))
 
     def _is_settled(self, row: Row, late: Sequence[Late], chains: Sequence[Chain]) -> bool:
         """Whether an anomaly is of a kind that the look sees by itself, and it sees that it no longer holds."""
@@ -176,7 +172,8 @@ class _Look:
         if row["code"] == MISSED_RUNS:
             return all(one in self.record.facts.arrived for one in _missed(row))
         own: Mapping[str, Sequence[Late | Chain]] = {LATE_DATA: late, INCOMPLETE_STAGE_CHAIN: chains}
-        return row["code"] in own and key not in {one.key for one in own[row["code"]]}
+        is_seen = row["code"] in own and key in self.looked_at
+        return is_seen and key not in {one.key for one in own[row["code"]]}
 
     def _is_old_enough(self, one: Verdict) -> bool:
         """Whether every tier is past its deadline, and what has come past its preliminary period."""
@@ -203,13 +200,14 @@ def _late(one: Observation) -> Late:
 
 
 def _chain(one: Observation, opened: Sequence[Row]) -> Chain:
-    return Chain(one.key, one.message, one.details["missing"], _explained(one.code, one.key, one.domain, opened))
+    cause = _explained(one.code, one.severity, one.key, one.domain, opened)
+    return Chain(one.key, one.message, one.details["missing"], cause)
 
 
-def _explained(code: str, key: WeekKey, domain: str, opened: Sequence[Row]) -> int | None:
+def _explained(code: str, severity: Severity, key: WeekKey, domain: str, opened: Sequence[Row]) -> int | None:
     """The open anomaly that explains a finding, whether or not the finding is on record itself."""
-    row = {"id": 0, "code": code, "domain": domain, "week_ending": key.week_ending, "tier": key.tier_text}
-    return cause_of(row, opened)
+    place = {"domain": domain, "week_ending": key.week_ending, "tier": key.tier_text}
+    return cause_of({"id": 0, "code": code, "severity": severity, **place}, opened)
 
 
 def _roots(near: Sequence[Row], opened: Sequence[Row]) -> list[Open]:
@@ -266,11 +264,11 @@ def _told(found: Diagnosis) -> Iterator[Problem]:
         yield from _of_anomaly(found, anomaly.row)
     for one in found.uncertified:
         yield from _of_verdict(found, one)
-    if stale_count := sum(found.stale.values()):
+    if number := sum(found.stale.values()):
         tables = ", ".join(f"{name} {count:,}" for name, count in found.stale.items())
-        yield Problem(Kind.STALE, Severity.WARN, f"{stale_count:,} captures are out of date: {tables}")
-    if unjudged := sum(1 for one in found.uncertified if one.is_unjudged):
-        yield Problem(Kind.UNJUDGED, Severity.WARN, f"{unjudged:,} verdicts on record are not the ones that hold")
+        yield Problem(Kind.STALE, Severity.WARN, f"captures out of date: {number:,} ({tables})")
+    if number := sum(1 for one in found.uncertified if one.is_unjudged):
+        yield Problem(Kind.UNJUDGED, Severity.WARN, f"verdicts on record that are not the ones that hold: {number:,}")
     if found.heartbeat.is_silent:
         beat_at = f"{found.heartbeat.beat_at:%Y-%m-%d %H:%M} UTC"
         yield Problem(Kind.SILENT, Severity.WARN, f"the sensor of {HEART} has not looked since {beat_at}")

@@ -123,7 +123,8 @@ def absence(schedule: Schedule, key: WeekKey, now: datetime) -> tuple[Severity, 
         message = f"not there since {one.deadline:{MINUTE}}: {days} day{'' if days == 1 else 's'}"
         return Severity.ERROR, message, details
     published = "published" if one.is_due else "to be published"
-    return Severity.INFO, f"{published} {one.due_at:{MINUTE}}, expected by {one.deadline:{MINUTE}}", details
+    told = f"{published} {one.due_at:{MINUTE}}, expected by {one.deadline:{MINUTE}}: not there yet"
+    return Severity.INFO, told, details
 
 
 def gaps(facts: Facts, schedule: Schedule, weeks: Sequence[date], now: datetime) -> Gaps:

@@ -46,7 +46,8 @@ ANOMALIES = Table(
     Column("resolution_note", String),
     Column("resolved_by", String),
     Column("fingerprint", String(32), nullable=False),
-    Column("cause_id", Integer, ForeignKey("core_anomalies.id")),
+    # A cause may be found after its effect, so that the rows of a rebuild refer forward until they are all in.
+    Column("cause_id", Integer, ForeignKey("core_anomalies.id", deferrable=True, initially="DEFERRED")),
     Column("table_name", String, nullable=False),
     Column("week_ending", Date, nullable=False),
     Column("tier", String, nullable=False),

@@ -164,8 +164,12 @@ def test_the_plan_for_programs_names_every_partition(spine: Command, file: Path)
         ("capture", "reference_trading_calendar", 5, 4),
     ]
     assert Counter(one["name"] for one in rows if one["kind"] in ("capture", "partition")) == REACHED
-    named = [(one["week_ending"], one["why"]) for one in rows if one["kind"] == "certificate"]
-    assert named == [(week, "in force for research") for week in ("2025-11-07", "2025-11-14")]  # the others are young
+    named = [[one["week_ending"], one["why"]] for one in rows if one["kind"] == "certificate"]
+    held = (
+        "SELECT week_ending, 'in force for ' || ready_for AS why FROM core_data_readiness"
+        " WHERE is_ready = 1 AND week_ending >= '2025-10-17' ORDER BY ALL"
+    )
+    assert named == [list(one.values()) for one in spine("sql", held, "-f", "json").json()] != []
     first = rows[3]
     assert (first["week_ending"], first["tier"], first["why"]) == (
         "2025-10-17",
@@ -199,6 +203,22 @@ def test_applying_it_again_does_nothing(corrected: Corrected, tmp_path: Path) ->
         assert (answer.code, answer.err) == (0, "")
     assert corrected.calendar("apply", str(corrected.file), "-f", "json").json() == []
     assert len(corrected.calendar("list", "-f", "json").json()) == 2
+
+
+def test_a_correction_of_weeks_that_nobody_loaded_is_recorded(own_home: Path, file: Path, tmp_path: Path) -> None:
+    """Prevents it from being lost before its weeks are loaded, and words for people among rows for programs."""
+    early = tmp_path / "2012.yaml"
+    early.write_text(file.read_text().replace("close: [2025-10-13]", "open: [2012-10-29]"))
+    plan = call("calendar", "apply", str(early))
+    assert (plan.code, "no captured week changes" in plan.out) == (1, True)
+    answer = call("calendar", "apply", str(early), "--yes", "-f", "json")
+    assert (answer.code, answer.json()) == (0, [])
+    later = tmp_path / "2025.yaml"
+    later.write_text(file.read_text().replace("2025-10-13", "2025-11-11"))
+    answer = call("calendar", "apply", str(later), "--yes", "-f", "json")
+    assert {one["table"]: one["captured"] for one in answer.json()} == {
+        name: 1 if name.startswith("reference") else 3 for name in REACHED
+    }
 
 
 def test_what_an_interrupted_application_left_is_told(

@@ -11,7 +11,7 @@ import pytest
 from market_spine.assets import record
 from market_spine.assets.tables import steps_of
 from market_spine.checks.findings import CODES, Finding
-from market_spine.checks.gates import DELIVERY_CHECKS
+from market_spine.checks.gates import DELIVERY_CHECKS, Tally, judge_delivery, nothing_delivered, unreadable
 from market_spine.checks.judge import check_names
 from market_spine.domain.contracts import Category, Severity
 from market_spine.domain.keys import WeekKey
@@ -80,16 +80,24 @@ def found(check: str) -> str:
 
 
 def producible() -> dict[str, set[Severity]]:
-    """Every code that the platform can open an anomaly under, with the severities of the checks that declare one."""
-    codes: dict[str, set[Severity]] = {found(check): {Severity.CRITICAL} for check in DELIVERY_CHECKS}
+    """Every code that the platform can open an anomaly under, with the severities that it can have."""
+    nothing, whole = Tally(OTC, 0, 0, 0, None), "nothing was delivered"
+    arrivals = [
+        *judge_delivery(nothing, 1, 0.05, ()),
+        unreadable(OTC, whole),
+        nothing_delivered(OTC, whole, whole, False),
+    ]
+    codes: dict[str, set[Severity]] = {}
+    for one in arrivals:
+        codes.setdefault(one.code, set()).add(one.severity)
     for feed in load_feeds():
         for step in steps_of(feed).values():
             laws = step.calculation.invariants
             declared = {law.name: law.severity for law in laws}
-            for name in check_names(laws):
+            for name in check_names(laws):  # schema and grain are declared by no law
                 codes.setdefault(found(name), set()).add(declared.get(name, Severity.CRITICAL))
     others = (
-        *(record.SOURCE_UNAVAILABLE, record.STEP_FAILED, restatement.RESTATED, calendar.CORRECTED, NOT_DELIVERED),
+        *(record.SOURCE_UNAVAILABLE, record.STEP_FAILED, restatement.RESTATED, calendar.CORRECTED),
         *(expectations.MISSED_RUNS, expectations.LATE_DATA, expectations.INCOMPLETE_STAGE_CHAIN),
     )
     return codes | {code: {Severity.ERROR} for code in others}
@@ -119,7 +127,7 @@ def test_what_any_critical_finding_explains_is_never_critical() -> None:
     """Prevents a circle through "any that is critical", which the table does not name."""
     explained = {code for code, why in EXPLANATIONS.items() if CRITICAL in why.codes}
     assert explained
-    assert {code for code in explained - {NOT_DELIVERED} if Severity.CRITICAL in producible()[code]} == set()
+    assert {code for code in explained if Severity.CRITICAL in producible()[code]} == set()
 
 
 def test_roots_stand_for_themselves() -> None:
@@ -177,9 +185,9 @@ def test_another_cause_takes_over(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("weeks", [0, 6, 11, 12, 13, 14, 17, 18, 40])
-def test_a_look_at_other_weeks_leaves_links_as_they_are(desk: Desk, weeks: int) -> None:
+def test_a_look_at_other_weeks_leaves_links_as_they_are(sqlite_store: Store, weeks: int) -> None:
     """Prevents a look far from a cause from taking the cause for resolved, since it does not read it."""
-    cause, effect = (NOT_DELIVERED, weeks_later(0)), ("INCOMPLETE_WINDOW", weeks_later(5))
+    desk, cause, effect = Desk(sqlite_store), (NOT_DELIVERED, weeks_later(0)), ("INCOMPLETE_WINDOW", weeks_later(5))
     desk.look(seen(*cause), seen(*effect))
     for away in (weeks, -weeks):
         desk.look(seen(key=weeks_later(away)))

@@ -115,7 +115,7 @@ SCHEDULE_MISTAKES: list[Mistake] = [
     ("preliminary_hours: 48", "preliminary_hours: -2", "-2 is negative", "0 or more hours"),
     ("preliminary_hours: 48", "preliminary_hours: 1.5", "not 1.5", "what the key asks"),
     ("preliminary_hours: 48", 'preliminary_hours: "48"', "valid integer, not '48'", "the key asks"),
-    ("watch_weeks: 12", "watch_weeks: 0", f"{WEEKLY}.watch_weeks: 0 weeks", "is_active: false"),
+    ("watch_weeks: 12", "watch_weeks: -1", f"{WEEKLY}.watch_weeks: -1 is negative", "write 0 or more"),
     ("timezone: America/New_York", "timezone: Mars/Olympus", "timezone: Mars/Olympus", "the key asks"),
     ('expected_time: "10:00"', "expected_time: 10:00", "valid time, not 600", "the key asks"),
     ('expected_time: "10:00"', 'expected_time: "25:00"', "not '25:00'", "the key asks"),

@@ -174,9 +174,13 @@ def test_a_capture_that_is_never_finished_is_told_until_it_is(store: Store) -> N
     assert told("2025-12-29 17:31") == {"resolved": [row]}
 
 
-def test_the_calendar_is_expected_with_the_first_tier(store: Store) -> None:
-    """Prevents a week whose sessions are unknown when its first tier comes; it is told in the calendar's own domain."""
-    journey = Journey(store, [WEEKLY, CALENDAR, HEALTH], TABLES)
+def test_a_calendar_that_is_watched_is_expected_with_the_first_tier(store: Store) -> None:
+    """Prevents a week whose sessions are unknown when its first tier comes; it is told in the calendar's own domain.
+
+    As shipped it is not watched: it comes with the week, and a week without it has an incomplete chain.
+    """
+    assert not CALENDAR.is_watched
+    journey = Journey(store, [WEEKLY, replace(CALENDAR, watch_weeks=12), HEALTH], TABLES)
     journey.arrive(
         "2025-12-15 16:00", "ALL:2025-11-28", table_name="reference_trading_calendar", domain=reference.DOMAIN
     )

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -41,6 +42,7 @@ from market_spine_tests.governance.ledger import week
 from market_spine_tests.store.builders import DOMAIN, OTC, RAW, RUN, WEEK, at, batch, derived, raw
 from market_spine_tests.store.good_rows import GOOD
 
+USE_CASES = ("trading", "compliance", "research")
 OVERWRITE = RevisionPolicy.OVERWRITE
 T1 = WeekKey(WEEK, Tier.NMS_TIER_1)
 
@@ -174,14 +176,14 @@ def certify(store: Store, number: int, ready_for: str, event: str = "issued", ca
         }
         draft.put(CERTIFICATE_LOG, GOOD["core_certificate_log"] | link)
         held = event == "issued"
-        verdict = {"ready_for": ready_for, "id": {"trading": 1, "research": 2}[ready_for], "is_ready": int(held)}
+        verdict = {"ready_for": ready_for, "id": USE_CASES.index(ready_for), "is_ready": int(held)}
         verdict |= {"state": "CERTIFIED" if held else "BLOCKED", "certificate_id": identity if held else None}
         draft.put(READINESS, GOOD["core_data_readiness"] | verdict)
     return identity
 
 
 def test_only_a_later_certificate_certifies(store: Store) -> None:
-    """Prevents a certificate of the numbers before from closing a restatement, and an older loss from being laid to it."""
+    """Prevents a certificate of the numbers before from closing a restatement, or an older loss from being its work."""
     (first,) = arrive(store, "a")
     certify(store, 1, "trading", capture_id=first)
     certify(store, 1, "trading", "superseded")  # by whatever was wrong then
@@ -204,6 +206,25 @@ def test_only_a_later_certificate_certifies(store: Store) -> None:
     assert asked() == ({second: {"trading"}}, ["trading-2"])  # the first is no longer current, whatever certified it
     certify(store, 4, "trading", "superseded")
     assert asked() == ({}, ["trading-2", "trading-4"])
+
+
+def test_a_restatement_closes_with_the_last_use_case_of_its_tier(store: Store) -> None:
+    """Prevents Tier 1 from being settled for all by research, which waits 24 hours, where trading waits 48."""
+    ids = [arrive(store, "a", "b", key=key)[-1] for key in (OTC, T1)]
+    record(store, RUN, [told_of(one, key=key) for one, key in zip(ids, (OTC, T1), strict=True)], "check")
+
+    def closed(weeks: Sequence[date] | None = None) -> list[tuple[str, str]]:
+        changes = tell_restatements(store, RUN, FEED, scope_of(FEED), weeks)
+        return sorted((row["tier"], row["resolution_note"]) for row in changes.resolved)
+
+    for number, ready_for in enumerate(("compliance", "research")):
+        certify(store, number, ready_for, capture_id=ids[1])
+        assert closed() == []
+    certify(store, 2, "trading", capture_id=ids[0])
+    assert closed([week(1)]) == []
+    note = "holds again: certified again: compliance"
+    assert closed() == [("NMS_TIER_1", f"{note}, research, trading"), ("OTC", f"{note}, trading")]
+    assert closed() == []
 
 
 def rows_in(store: Store, new: NewCapture, rows: Sequence[tuple[str, str, int]]) -> None:
@@ -235,6 +256,23 @@ def test_measures_of_two_versions_are_not_compared(store: Store) -> None:
     assert (found.symbols.removed, found.venues.removed, found.symbols.after) == (("AAA",), ("ALPX",), 0)
     assert found.totals["total_shares"] == Total(Decimal(5), Decimal(0))
     assert "shares -100.0 % (-5); HHI not compared: otc_symbol_hhi was made by versions" in found.message
+
+
+def test_certificates_are_those_that_rested_on_it(store: Store) -> None:
+    """Prevents a certificate of another tier from being laid to it, and one of a later window from missing."""
+    before, after = raw(content="a"), raw(seconds=3600, content="b")
+    rows_in(store, before, [("AAA", "ALPX", 5)])
+    window = derived([before], table_name="otc_symbol_rolling_6w", capture_id="window")
+    commit(store.control, store.home, batch(window))
+    rests_on = {"trading": before.capture_id, "compliance": "window", "research": "another"}
+    for number, (ready_for, capture_id) in enumerate(rests_on.items()):
+        certify(store, number, ready_for, capture_id=capture_id)
+    rows_in(store, after, [("AAA", "ALPX", 6)])
+    for number, ready_for in enumerate(rests_on):
+        certify(store, number, ready_for, "superseded")
+    found = impact(store, FEED, scope_of(FEED).derived, *(held(store, one.capture_id) for one in (before, after)))
+    assert [one.ready_for for one in found.certificates] == ["trading", "compliance"]
+    assert {(one.week_ending, one.reason) for one in found.certificates} == {(WEEK, "all criteria hold")}
 
 
 NOTHING = Names(1, 1, (), ())

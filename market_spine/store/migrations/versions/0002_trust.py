@@ -105,7 +105,7 @@ def _core_anomalies() -> None:
     sa.CheckConstraint('cause_id <> id', name=op.f('ck_core_anomalies_not_its_own_cause')),
     sa.CheckConstraint('times_seen >= 1', name=op.f('ck_core_anomalies_seen_at_least_once')),
     sa.ForeignKeyConstraint(['batch_id'], ['core_batches.batch_id'], ),
-    sa.ForeignKeyConstraint(['cause_id'], ['core_anomalies.id'], ),
+    sa.ForeignKeyConstraint(['cause_id'], ['core_anomalies.id'], deferrable=True, initially='DEFERRED'),
     sa.PrimaryKeyConstraint('id')
     )
     op.create_index('ix_core_anomalies_partition', 'core_anomalies', ['domain', 'week_ending', 'tier'], unique=False)
