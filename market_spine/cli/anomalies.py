@@ -48,8 +48,8 @@ def list_(
     }
     with control_tables(open_store(settings_of(ctx.obj))) as engine:
         columns, rows = listed(engine, ANOMALIES, **wanted)
-    wrapped = frozenset({"message"})
-    limited(Listing(columns, rows, wrapped=wrapped, extra=frozenset(EXTRA), empty="nothing is wrong"), form, limit)
+    looks = {"wrapped": frozenset({"message"}), "extra": frozenset(EXTRA), "spare": frozenset({"code", "follows"})}
+    limited(Listing(columns, rows, **looks, empty="nothing is wrong"), form, limit)
 
 
 @app.command("show")
@@ -71,7 +71,7 @@ def show_(ctx: typer.Context, number: NUMBER, form: FormatOption = Format.TABLE)
         show(Listing(list(row), [list(row.values())]), form)
         return
     for name, value in _facts(row):
-        code(f"{name:<15}{cell(value)}")
+        code(f"{name:<14} {cell(value)}")
     if samples := json.loads(row["sample_records"]):
         say("")
         columns = list(samples[0])
@@ -79,7 +79,8 @@ def show_(ctx: typer.Context, number: NUMBER, form: FormatOption = Format.TABLE)
         show(Listing(columns, rows, "Sample records", wrapped=frozenset({"raw_text", "detail"})))
     say("")
     told = ["changed_at", "change", "severity", "actor", "note"]
-    show(Listing(told, [[one[name] for name in told] for one in happened], "History", wrapped=frozenset({"note"})))
+    rows = [[one[name] for name in told] for one in happened]
+    show(Listing(told, rows, "History", wrapped=frozenset({"note"}), spare=frozenset({"actor"})))
 
 
 def _facts(row: dict[str, Any]) -> list[tuple[str, Any]]:

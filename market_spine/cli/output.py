@@ -68,13 +68,17 @@ FormatOption = Annotated[Format, typer.Option("--format", "-f", help="table for 
 
 @dataclass(frozen=True)
 class Listing:
-    """Rows to show. ``wrapped`` columns may break over lines, ``extra`` ones are in JSON and CSV only."""
+    """Rows to show. ``wrapped`` columns may break over lines, ``extra`` ones are in JSON and CSV only.
+
+    Where not all fit the width, ``spare`` columns give way first, the last ones before the others.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Row]
     title: str = ""
     wrapped: frozenset[str] = field(default_factory=frozenset)
     extra: frozenset[str] = field(default_factory=frozenset)
+    spare: frozenset[str] = field(default_factory=frozenset)
     empty: str = "nothing"
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -206,7 +210,7 @@ def _float(value: float) -> str:
 
 
 def show_table(listing: Listing) -> None:
-    """A table that fits the width: columns that are equal in every row move below it, then the last ones give way."""
+    """A table that fits the width: columns that are equal in every row move below it, then spare and last ones go."""
     console = out()
     if listing.title:
         console.print(f"[bold]{escaped(listing.title)}[/]")
@@ -251,8 +255,10 @@ def _fit(listing: Listing, cells: dict[int, list[str]], width: int) -> tuple[lis
         constant.append(same[0])
     hidden: list[int] = []
     while len(kept) > 1 and _needed(listing, cells, kept) > width:
-        hidden.insert(0, kept.pop())
-    return kept, constant, hidden
+        spare = [place for place in kept if listing.columns[place] in listing.spare]
+        hidden.append((spare or kept)[-1])
+        kept.remove(hidden[-1])
+    return kept, constant, sorted(hidden)
 
 
 def _needed(listing: Listing, cells: dict[int, list[str]], places: list[int]) -> int:

@@ -10,6 +10,7 @@ import typer
 from market_spine.cli.door import NOT_SATISFIED
 from market_spine.cli.options import week_of
 from market_spine.cli.output import Format, FormatOption, Listing, cell, code, escaped, limited, out, say, show, step
+from market_spine.domain.errors import QueryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,13 +44,18 @@ def readiness(
     from market_spine.assets.scope import judge, scope_of
     from market_spine.cli.request import feed_of
     from market_spine.cli.state import feeds, open_store, settings_of, written_now
-    from market_spine.store.readiness import held
+    from market_spine.store.readiness import held, weeks_captured
 
     feed = feed_of(feeds(), domain)
     scope = scope_of(feed)
     chosen, use_case = week_of(week), scope.use_case(ready_for or "trading")
     store = open_store(settings_of(ctx.obj))
     run = written_now()
+    with store.control.read() as connection:
+        known = weeks_captured(connection, scope.tables.raw) | {week for week, _ in held(connection, feed.domain)}
+    if chosen and chosen not in known:  # a verdict on it would be listed, and judged again, for ever
+        load = f"spine backfill --from {chosen} --to {chosen}"
+        raise QueryError(f"nothing of the week {chosen} was ever captured", load)
     judge(store, run, feed, [chosen] if chosen else None)
     with store.control.read() as connection:
         rows = held(connection, feed.domain, [chosen] if chosen else None)
@@ -75,7 +81,8 @@ def _show_weeks(rows: list[dict[str, Any]], limit: int | None, form: Format) -> 
         [*(row[name] for name in columns[:-1]), "; ".join(one["message"] for one in json.loads(row["blocking_issues"]))]
         for row in rows
     ]
-    listing = Listing(columns, told, wrapped=frozenset({columns[-1]}), empty="no week was ever captured")
+    spare = frozenset({"certified_at", "certified_by"})
+    listing = Listing(columns, told, wrapped=frozenset({columns[-1]}), spare=spare, empty="no week was ever captured")
     limited(listing, form, limit)
 
 

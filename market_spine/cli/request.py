@@ -124,10 +124,10 @@ def feed_of(feeds: Sequence[Feed], name: str | None) -> Feed:
     chosen = [feed for feed in feeds if name in (None, feed.name, feed.domain)]
     if len(chosen) == 1:
         return chosen[0]
-    cause = f"there is no feed {name!r}" if name else "there are several feeds, and none is named"
-    first, *others = [feed.name for feed in feeds]
-    more = f"  # or: {', '.join(others)}" if others else ""
-    raise PartitionError(cause, f"add --feed {first}{more}")
+    names = ", ".join(feed.name for feed in feeds)
+    if name:
+        raise PartitionError(f"there is no feed {name!r}", f"name one of: {names}")
+    raise PartitionError("there are several feeds, and none is named", f"add --feed and one of: {names}")
 
 
 def keys_of(

@@ -128,8 +128,9 @@ def expand(schedule: Schedule, week: date) -> dict[WeekKey, str]:
 
 
 def rows_of(schedules: Iterable[Schedule]) -> list[dict[str, Any]]:
-    """The schedules of all feeds as rows of core_expected_schedules, numbered in order."""
-    return [{"id": number} | _row(one) for number, one in enumerate(schedules, 1)]
+    """The schedules of all feeds as rows of core_expected_schedules, numbered in order; what is shared once."""
+    once = {(one.domain, one.pipeline): one for one in reversed(list(schedules))}
+    return [{"id": number} | _row(one) for number, one in enumerate(reversed(once.values()), 1)]
 
 
 def _row(one: Schedule) -> dict[str, Any]:

@@ -145,6 +145,9 @@ def test_a_feed_is_one_folder(copy: Path) -> None:
     """A second feed that shares a table, a capture, a job or the published file with the first."""
     (copy / "market_spine/feeds/other").mkdir()
     (copy / "market_spine/feeds/other/__init__.py").write_text(FEED)
+    for name in ("schedules.yaml", "readiness.yaml"):
+        policy = (copy / "market_spine/feeds/otc" / name).read_text()
+        (copy / "market_spine/feeds/other" / name).write_text(policy.replace("finra.otc_transparency", "finra.other"))
     found = look(copy)
     first = {name for name in found["assets"] if name.startswith("otc/")}
     second = {name for name in found["assets"] if name.startswith("other/")}
