@@ -174,10 +174,13 @@ def _captures(store: Store) -> int:
 
 
 def _looks(store: Store, now: datetime) -> dict[str, Callable[[], object]]:
-    """What the readiness sensor judges after every transaction, and what the expectations sensor compares."""
+    """The doctor's own part of his time, what the readiness sensor judges after every transaction, and what the
+    expectations sensor compares."""
+    from market_spine.assets.expected import schedule_of
     from market_spine.assets.scope import scope_of
     from market_spine.assets.tables import tables_of
     from market_spine.feeds.otc import OTC
+    from market_spine.governance.doctor import examine
     from market_spine.governance.expectations import reconcile
     from market_spine.governance.policy import load_schedules
     from market_spine.governance.readiness import assess
@@ -185,6 +188,7 @@ def _looks(store: Store, now: datetime) -> dict[str, Callable[[], object]]:
 
     run = Run("benchmark", "benchmark", now)
     return {
+        "examine_seconds": lambda: examine(store, OTC, schedule_of(OTC), scope_of(OTC), tables_of(OTC), now, 4),
         "assess_seconds": lambda: assess(store, scope_of(OTC), now),
         "reconcile_seconds": lambda: reconcile(store, run, OTC, load_schedules(OTC), tables_of(OTC)),
     }

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
-from market_spine.cli.output import Format, FormatOption, Listing, cell, code, escaped, limited, say, show
+from market_spine.cli.output import Format, FormatOption, Listing, cell, code, escaped, limited, note, say, show
 from market_spine.domain.contracts import Severity
 from market_spine.domain.errors import QueryError
 
 app = typer.Typer(name="anomalies", no_args_is_help=True, help="What is wrong: list it, show its history, resolve it.")
+SHOWN = 5  # samples on the screen; all 20 for programs
 SEE = "see them with: spine anomalies list --all"
 EXTRA = ("category", "table_name", "affected_records", "times_seen", "detected_at", "last_seen_at", "resolved_at")
 NUMBER = Annotated[int, typer.Argument(metavar="ID", help="The anomaly's number, from spine anomalies list.")]
@@ -48,8 +49,9 @@ def list_(
     }
     with control_tables(open_store(settings_of(ctx.obj))) as engine:
         columns, rows = listed(engine, ANOMALIES, **wanted)
-    looks = {"wrapped": frozenset({"message"}), "extra": frozenset(EXTRA), "spare": frozenset({"code", "follows"})}
-    limited(Listing(columns, rows, **looks, empty="nothing is wrong"), form, limit)
+    wrapped, spare = frozenset({"message"}), frozenset({"code", "follows"})
+    listing = Listing(columns, rows, "", wrapped, frozenset(EXTRA), "nothing is wrong", spare=spare)
+    limited(listing, form, limit)
 
 
 @app.command("show")
@@ -68,15 +70,18 @@ def show_(ctx: typer.Context, number: NUMBER, form: FormatOption = Format.TABLE)
     if row is None:
         raise QueryError(f"there is no anomaly {number}", SEE)
     if form is not Format.TABLE:
-        show(Listing(list(row), [list(row.values())]), form)
+        log = json.dumps(happened, default=str)
+        show(Listing([*row, "history_json"], [[*row.values(), log]]), form)
         return
     for name, value in _facts(row):
         code(f"{name:<14} {cell(value)}")
     if samples := json.loads(row["sample_records"]):
         say("")
         columns = list(samples[0])
-        rows = [[sample.get(name) for name in columns] for sample in samples]
+        rows = [[sample.get(name) for name in columns] for sample in samples[:SHOWN]]
         show(Listing(columns, rows, "Sample records", wrapped=frozenset({"raw_text", "detail"})))
+        if len(samples) > SHOWN:
+            note(f"first {SHOWN} of {len(samples)} samples (--format json)")
     say("")
     told = ["changed_at", "change", "severity", "actor", "note"]
     rows = [[one[name] for name in told] for one in happened]

@@ -78,9 +78,9 @@ class Listing:
     title: str = ""
     wrapped: frozenset[str] = field(default_factory=frozenset)
     extra: frozenset[str] = field(default_factory=frozenset)
-    spare: frozenset[str] = field(default_factory=frozenset)
     empty: str = "nothing"
     headers: dict[str, str] = field(default_factory=dict)
+    spare: frozenset[str] = field(default_factory=frozenset)
 
 
 def out() -> Console:

@@ -46,7 +46,7 @@ def readiness(
     from market_spine.cli.state import feeds, open_store, settings_of, written_now
     from market_spine.store.readiness import held, weeks_captured
 
-    feed = feed_of(feeds(), domain)
+    feed = feed_of(feeds(), domain, "name the feed")
     scope = scope_of(feed)
     chosen, use_case = week_of(week), scope.use_case(ready_for or "trading")
     store = open_store(settings_of(ctx.obj))

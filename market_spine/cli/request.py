@@ -119,15 +119,15 @@ class Request:
     params: Params = field(default_factory=Params)
 
 
-def feed_of(feeds: Sequence[Feed], name: str | None) -> Feed:
-    """The feed called ``name``; without a name the only one there is."""
+def feed_of(feeds: Sequence[Feed], name: str | None, how: str = "add --feed") -> Feed:
+    """The feed called ``name``; without a name the only one there is. ``how`` it is named is for the error."""
     chosen = [feed for feed in feeds if name in (None, feed.name, feed.domain)]
     if len(chosen) == 1:
         return chosen[0]
-    names = ", ".join(feed.name for feed in feeds)
-    if name:
-        raise PartitionError(f"there is no feed {name!r}", f"name one of: {names}")
-    raise PartitionError("there are several feeds, and none is named", f"add --feed and one of: {names}")
+    cause = f"there is no feed {name!r}" if name else "there are several feeds, and none is named"
+    first, *others = [feed.name for feed in feeds]
+    more = f"  # or: {', '.join(others)}" if others else ""
+    raise PartitionError(cause, f"{how} {first}{more}")
 
 
 def keys_of(

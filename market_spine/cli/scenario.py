@@ -6,13 +6,15 @@ What belongs here: what a scenario can do, and how each act is told. What does n
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from market_spine.cli.output import Listing, cell, escaped, say, show
+from market_spine.cli.output import Listing, cell, escaped, out, say, show
 from market_spine.cli.request import Params, Request
+from market_spine.domain.contracts import Severity
 from market_spine.domain.errors import SpineError
 from market_spine.domain.keys import WeekKey
 
@@ -23,6 +25,15 @@ if TYPE_CHECKING:
     from market_spine.assets.spine import Spine
     from market_spine.automation.launch import Outcome
     from market_spine.domain.contracts import Feed
+
+
+INDENT = 22  # of what is told, behind the moment
+
+
+def _hanging(text: str) -> str:
+    """``text`` in lines that fit behind the moment, or below one."""
+    lines = textwrap.wrap(text, out().width - INDENT, break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * INDENT}".join(lines)
 
 
 def moment(text: str) -> datetime:
@@ -46,7 +57,7 @@ class Stage:
         """Time passes until then; what happens there is told."""
         self.now = moment(text)
         self.spine = replace(self.spine, clock=lambda: self.now)
-        say(f"[bold]{self.now:%a %Y-%m-%d %H:%M}[/]  {escaped(told)}")
+        say(f"[bold]{self.now:%a %Y-%m-%d %H:%M}[/]  {escaped(_hanging(told))}")
 
     def load(self, keys: Iterable[WeekKey], tables: Sequence[str] | None = None) -> Outcome:
         """All tables of the partitions, as `spine backfill` makes them, and the look of the sensors afterwards."""
@@ -68,12 +79,16 @@ class Stage:
     def look(self) -> None:
         """What the sensors do at this moment: expectations against what is there, and a judgement of every week."""
         from market_spine.assets.scope import judge, look
+        from market_spine.governance.causes import roots
         from market_spine.store.ledger import Run
         from market_spine.store.readiness import held
 
         run = Run(f"demo:{self.now:%Y%m%dT%H%M%S}", "demo", self.now)
         changes = look(self.spine, self.feed, run)
         judge(self.spine.store, run, self.feed)
+        for row in roots([*changes.opened, *changes.changed]):
+            if row["severity"] in (Severity.ERROR, Severity.CRITICAL):
+                self.tell(f"{row['severity']}: {row['code']} {row['tier']} ({row['message']})")
         for row in changes.resolved:
             self.tell(f"resolved: {row['code']} {row['tier']} ({row['resolution_note']})")
         with self.spine.store.control.read() as connection:
@@ -104,7 +119,7 @@ class Stage:
 
     def tell(self, text: str) -> None:
         """A line below the act."""
-        say(f"[dim]{' ' * 22}{escaped(text)}[/]")
+        say(f"[dim]{' ' * INDENT}{escaped(_hanging(text))}[/]")
 
 
 @dataclass

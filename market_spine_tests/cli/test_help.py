@@ -59,7 +59,8 @@ def test_every_example_works(
     """Prevents documentation that fails when it is followed."""
     monkeypatch.chdir(tmp_path)
     answer = call(*shlex.split(example)[1:])
-    assert answer.code == 0, answer.err
+    # The demo's weeks are of 2025: what the doctor finds is that all since are missing, and his exit code says so.
+    assert answer.code == (1 if name == "doctor" else 0), answer.err
     assert answer.out.strip()
 
 

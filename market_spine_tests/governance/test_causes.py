@@ -59,6 +59,8 @@ CASES = {
     "a window six weeks on": (WINDOW, [row(3, "NOT_DELIVERED", weeks=-6)], None),
     "a window before it": (WINDOW, [row(3, "NOT_DELIVERED", weeks=1)], None),
     "a window of another tier": (WINDOW, [row(3, "NOT_DELIVERED", "NMS_TIER_1", weeks=-1)], None),
+    "what had to be expected": (SPLIT | {"severity": "INFO"}, [row(3, "NOT_DELIVERED")], None),
+    "by what had to be expected": (SPLIT, [row(3, "NOT_DELIVERED", severity="INFO")], 3),
     "few venues, few rows": (ROWS, [row(3, "UNUSUAL_SYMBOL_COUNT"), row(4, "UNUSUAL_VENUE_COUNT")], 4),
     "few symbols, few rows": (ROWS, [row(3, "UNUSUAL_SYMBOL_COUNT")], 3),
     "few rows explain no venues": (row(9, "UNUSUAL_VENUE_COUNT"), [row(3, "UNUSUAL_ROW_COUNT")], None),
