@@ -1,5 +1,7 @@
-"""Documentation that fails when it is stale: generated pages are current, what a page names is there, and what it should
-name is named. Working through the pages takes stores, and stands in `journeys.test_pages`."""
+"""Documentation that fails when it is stale: what a page names is there, and what it should name is named.
+
+Working through the pages with outputs takes stores, and stands in `journeys.test_pages`.
+"""
 
 from __future__ import annotations
 

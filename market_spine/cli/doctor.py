@@ -166,7 +166,7 @@ def _at(key: WeekKey) -> str:
 
 def _places(keys: Iterable[WeekKey]) -> list[tuple[str, list[WeekKey]]]:
     """Partitions as people read them: consecutive weeks of the same tiers stand together."""
-    from market_spine.governance.remedies import spans
+    from market_spine.domain.spans import spans
 
     listed, found = list(keys), []
     for first, last, tiers in spans(listed):

@@ -6,14 +6,16 @@ What belongs here: the words and tables of `run` and `backfill`. What does not: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from market_spine.cli.output import STYLES, Format, Listing, advise, escaped, note, say, show
 from market_spine.cli.work import Forecast, Tally
 from market_spine.domain.keys import WeekKey
-from market_spine.domain.tiers import ALL_TIERS
+from market_spine.domain.spans import spans
+from market_spine.domain.tiers import ALL_TIERS, Tier
+from market_spine.domain.weeks import WEEK
 
 if TYPE_CHECKING:
     from market_spine.automation.launch import Launch, Outcome
@@ -119,27 +121,14 @@ def out_of_date(found: Sequence[Stale]) -> None:
 
 def in_words(places: Iterable[tuple[str, date]]) -> list[str]:
     """Partitions, each a tier and a week, as people read them: tiers with the same consecutive weeks stand together."""
-    tiers: dict[tuple[date, date, int], list[str]] = {}
-    for tier, weeks in stretches(places):
-        tiers.setdefault((weeks[0], weeks[-1], len(weeks)), []).append(tier)
-    return [_stretch(names, *span) for span, names in sorted(tiers.items())]
+    keys = [WeekKey.from_string(f"{tier}:{week}") for tier, week in places]
+    return [_span(*span) for span in spans(keys)]
 
 
-def _stretch(tiers: Sequence[str], first: date, last: date, weeks: int) -> str:
-    named = "" if tiers[0] == ALL_TIERS else f"{', '.join(tiers)} "
-    count = f" ({weeks * len(tiers):,})" if weeks * len(tiers) > 1 else ""
-    return f"{named}{first}{f' .. {last}' if weeks > 1 else ''}{count}"
-
-
-def stretches(places: Iterable[tuple[str, date]]) -> list[tuple[str, list[date]]]:
-    """Per tier the weeks that follow one another: a range over a gap would ask for weeks that are not there."""
-    found: list[tuple[str, list[date]]] = []
-    for tier, week in sorted(set(places)):
-        if found and found[-1][0] == tier and week - found[-1][1][-1] == timedelta(weeks=1):
-            found[-1][1].append(week)
-        else:
-            found.append((tier, [week]))
-    return found
+def _span(first: date, last: date, tiers: Sequence[Tier | None]) -> str:
+    count = ((last - first) // WEEK + 1) * len(tiers)
+    named = f"{', '.join(tier for tier in tiers if tier)} " if tiers != [None] else ""
+    return f"{named}{first}{f' .. {last}' if first != last else ''}{f' ({count:,})' if count > 1 else ''}"
 
 
 def failure(text: str) -> None:

@@ -6,15 +6,14 @@ the door that prints a command knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
 from market_spine.domain.contracts import Feed, Severity
 from market_spine.domain.keys import WeekKey
-from market_spine.domain.tiers import Tier
-from market_spine.domain.weeks import WEEK
+from market_spine.domain.spans import spans
 from market_spine.feeds import load_feeds
 
 WATCH = "dagster dev -m market_spine.definitions"  # runs the sensors
@@ -45,7 +44,6 @@ class Problem:
 
 
 Remedies = Mapping[str, Sequence[Problem]]
-Span = tuple[date, date, Sequence[Tier | None]]
 
 
 def remedies(problems: Collection[Problem], feed: Feed, weeks: int) -> Remedies:
@@ -56,28 +54,6 @@ def remedies(problems: Collection[Problem], feed: Feed, weeks: int) -> Remedies:
         mine = [one for one in problems if one.kind is kind]
         for command, mended in commands.of(kind, mine) if mine else ():
             found.setdefault(command, []).extend(mended)
-    return found
-
-
-def spans(keys: Iterable[WeekKey]) -> list[Span]:
-    """``keys`` as few ranges of consecutive weeks; tiers that have the same one share it."""
-    weeks: dict[Tier | None, list[date]] = {}
-    for key in sorted(set(keys)):
-        weeks.setdefault(key.tier, []).append(key.week_ending)
-    found: dict[tuple[date, date], list[Tier | None]] = {}
-    for tier in (None, *Tier):
-        for stretch in _stretches(weeks.get(tier, ())):
-            found.setdefault((stretch[0], stretch[-1]), []).append(tier)
-    return [(first, last, tiers) for (first, last), tiers in sorted(found.items())]
-
-
-def _stretches(weeks: Iterable[date]) -> list[list[date]]:
-    found: list[list[date]] = []
-    for week in weeks:
-        if found and week - found[-1][-1] == WEEK:
-            found[-1].append(week)
-        else:
-            found.append([week])
     return found
 
 

@@ -245,14 +245,14 @@ def test_without_a_week_every_week_is_listed(home: Path) -> None:
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].split() == ["ready_for", "state", "stands", "against", "it"]
-    told = [line.split(maxsplit=2) for line in lines[2:5]]
-    assert sorted(told) == [
-        ["compliance", "MISSING", "Missing expected partitions: OTC tier"],
-        ["research", "CERTIFIED"],
-        ["trading", "MISSING", "Missing expected partitions: OTC tier"],
+    assert lines[0].split() == ["ready_for", "state", "certified_at", "stands", "against", "it"]
+    lacks, certified = ["MISSING", "-", "Missing expected partitions: OTC"], ["CERTIFIED", "2025-12-20", "16:00:00Z"]
+    told = {words[0]: words[1:] for line in lines[2:-2] if len(words := line.rstrip().split(maxsplit=3)) == 4}
+    assert told == {"trading": lacks, "compliance": lacks, "research": certified}
+    assert lines[-2:] == [
+        "every row: week_ending 2025-11-14",
+        "not shown at this width: certified_by (--format csv has all)",
     ]
-    assert lines[5] == "every row: week_ending 2025-11-14"
     rows = spine("2025-12-20", "readiness", "otc", "--ready-for", "research", "-f", "json").json()
     assert [(row["ready_for"], row["state"], row["stands against it"]) for row in rows] == [
         ("research", "CERTIFIED", "")

@@ -13,7 +13,7 @@ import pytest
 import time_machine
 
 from market_spine.assets.tables import derived_of
-from market_spine.cli.report import in_words, stretches
+from market_spine.cli.report import in_words
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import FEED
 from market_spine_tests.cli.conftest import SOURCE, Command, call
@@ -287,17 +287,6 @@ def test_what_a_load_leaves_out_of_date_is_told_and_the_command_mends_it(own_hom
         assert call("recompute").code == 1
         assert call(*mend[1:]).code == 0
         assert "out of date" not in call("run", "otc.weekly_refresh", *week, "--source", source).err
-
-
-def test_a_gap_in_what_is_out_of_date_gives_two_stretches() -> None:
-    """Prevents advice that asks for weeks which are not there."""
-    stale = [("OTC", date(2025, 1, 3)), ("OTC", date(2025, 1, 10)), ("OTC", date(2025, 1, 24))]
-    stale += [("NMS_TIER_1", date(2025, 1, 17))]
-    assert stretches(stale) == [
-        ("NMS_TIER_1", [date(2025, 1, 17)]),
-        ("OTC", [date(2025, 1, 3), date(2025, 1, 10)]),
-        ("OTC", [date(2025, 1, 24)]),
-    ]
 
 
 def test_partitions_in_words() -> None:

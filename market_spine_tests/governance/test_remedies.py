@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from market_spine.domain.contracts import Severity
 from market_spine.domain.keys import WeekKey
+from market_spine.domain.spans import spans
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import OTC as FEED
 from market_spine.governance import remedies as module
-from market_spine.governance.remedies import ONE_BY_ONE, Kind, Problem, remedies, spans
+from market_spine.governance.remedies import ONE_BY_ONE, Kind, Problem, remedies
 
 DOMAIN = FEED.domain
 REFRESH = f"spine run {DOMAIN}.weekly_refresh"

@@ -1,13 +1,11 @@
-"""The pages with outputs, worked through as a reader would: every command ends as it says, every output is what it prints.
+"""The pages with outputs, worked through as a reader would: commands end as they say, outputs are what they print.
 
 The stores of the demo and its scenarios are made once; each page works on copies.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,15 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pages")]
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     return Stores(tmp_path_factory.mktemp("stores"))
-
-
-@pytest.fixture(autouse=True)
-def same_shell() -> Iterator[None]:
-    """Prevents one page from leaving its folder or its variables to the next."""
-    before = (Path.cwd(), dict(os.environ))
-    yield
-    after = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    assert (Path.cwd(), after) == (before[0], {name: before[1][name] for name in after})
 
 
 @pytest.mark.parametrize("name", PAGES)
