@@ -38,7 +38,7 @@ PAGES = ("anomalies", "calendar-corrections", "failure-scenarios", "gap-detectio
 BLOCK = re.compile(r"^```(sh|sql|text|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CLOCK = re.compile(r"asked on (\d{4}-\d\d-\d\d \d\d:\d\d) UTC")
 CODE = re.compile(r"# exit code (\d)$")
-STORE = re.compile(r"\.market_spine/demo(?:/([a-z-]+))?")  # where the demo and its scenarios keep their stores
+STORE = re.compile(r"\.market_spine/(?:demo|scenarios/([a-z-]+))")  # where the demo and its scenarios keep their stores
 UNLIKE = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{12,128}\b")
 WIDTH = "100"
 HOME = "MARKET_SPINE_HOME"
@@ -70,7 +70,7 @@ class Stores:
 
 
 def _path_of(name: str) -> str:
-    return ".market_spine/demo" + (f"/{name}" if name else "")
+    return f".market_spine/scenarios/{name}" if name else ".market_spine/demo"
 
 
 @dataclass

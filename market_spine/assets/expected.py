@@ -13,6 +13,7 @@ from functools import cache
 from market_spine.checks.findings import CODES, Finding
 from market_spine.domain.contracts import Feed, Severity
 from market_spine.domain.keys import WeekKey
+from market_spine.domain.tiers import Tier
 from market_spine.domain.weeks import WEEK
 from market_spine.governance.anomalies import Observation, again
 from market_spine.governance.expectations import deadline
@@ -54,8 +55,12 @@ def settled(
 def _are_not_due(feed: Feed, target: Target, now: datetime) -> bool:
     """Whether every tier that the week lacks may still come in time."""
     there = {one.tier for one in target.inputs}
-    schedule = schedule_of(feed)
-    return all(now <= deadline(schedule, target.key.week_ending, tier) for tier in feed.tiers if tier not in there)
+    return all(tier in there for tier in _late(feed, target.key.week_ending, now))
+
+
+def _late(feed: Feed, week: date, now: datetime) -> list[Tier]:
+    """The tiers whose deadline for ``week`` has passed."""
+    return [tier for tier in feed.tiers if now > deadline(schedule_of(feed), week, tier)]
 
 
 def _begun(store: Store, feed: Feed) -> Mapping[str, date]:
@@ -86,7 +91,8 @@ def no_longer_expected(store: Store, feed: Feed, now: datetime) -> list[Observat
         week = row["week_ending"]
         if (row["code"], row["severity"]) != (INCOMPLETE_TIER_SPLIT, Severity.INFO):
             continue
-        absent = [tier for tier in feed.tiers if WeekKey(week, tier) not in there]
-        if any(now > deadline(schedule_of(feed), week, tier) for tier in absent):
+        late = _late(feed, week, now)
+        # A tier that is there and blocked is not in the split either; after the last deadline nothing excuses it.
+        if late == list(feed.tiers) or any(WeekKey(week, tier) not in there for tier in late):
             found.append(again(row, Severity.WARN))
     return found

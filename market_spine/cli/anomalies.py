@@ -113,9 +113,11 @@ def resolve(
     """
     import getpass
 
+    from market_spine.cli.care import publish_again
     from market_spine.cli.state import open_store, settings_of, written_now
     from market_spine.governance import anomalies
 
     store = open_store(settings_of(ctx.obj))
     row = anomalies.resolve(store, written_now(), number, note, actor or getpass.getuser())
+    publish_again(store)
     say(f"resolved anomaly {number}: {escaped(row['code'])} {row['week_ending']} {row['tier']}")

@@ -86,6 +86,12 @@ def _publish(store: Store) -> Path:
     return build(store, all_tables(), [extra for feed in feeds() for extra in views_of(feed)])
 
 
+def publish_again(store: Store) -> None:
+    """Build the published file anew where there is one: what was recorded just now is in it."""
+    if store.home.published.exists():
+        _publish(store)
+
+
 def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
     """Check capture files, landed objects, the journal and certificates. Exit code 1 where something differs.
 
@@ -165,8 +171,8 @@ def gc(
     from market_spine.store.gc import collect
 
     store = open_store(settings_of(ctx.obj))
-    if store.home.published.exists() and not dry_run:
-        _publish(store)
+    if not dry_run:
+        publish_again(store)
     found = collect(store, clock(), timedelta(hours=grace), dry_run)
     rows = [[str(path.relative_to(store.home.root))] for path in found.files]
     show(Listing(["file"], rows, wrapped=frozenset({"file"}), empty="nothing to sweep"), form)

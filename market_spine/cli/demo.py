@@ -89,6 +89,7 @@ def demo(
 
 def _play_all(state: State, keep: bool) -> None:
     from market_spine.cli import demo_story
+    from market_spine.cli.care import publish_again
     from market_spine.cli.state import open_instance
 
     spine, home = _spine_of(state, SOURCE)
@@ -102,13 +103,15 @@ def _play_all(state: State, keep: bool) -> None:
         with open_instance(spine.store) as instance:
             for act in ACTS:
                 _play(spine, act, instance, state)
+        publish_again(spine.store)
         (home / MARK).write_text(DONE, encoding="utf-8")
     demo_story.tell(spine.store, home)
 
 
 def _play_scenario(state: State, name: Name) -> None:
-    """One scenario, in its own home below the demo's."""
+    """One scenario, in a home of its own."""
     from market_spine.automation.pipelines import find
+    from market_spine.cli.care import publish_again
     from market_spine.cli.query import fill
     from market_spine.cli.scenario import Ending, Stage
     from market_spine.cli.scenarios import SCENARIOS
@@ -121,6 +124,7 @@ def _play_scenario(state: State, name: Name) -> None:
     feed, _ = find(feeds(), "otc.weekly_refresh")
     with open_instance(spine.store) as instance:
         scenario.play(Stage(spine, feed, instance, state.log_level, scenario.watched))
+    publish_again(spine.store)
     say("")
     with spine.store.engine() as engine:
         fill(spine.store, engine)
@@ -128,13 +132,15 @@ def _play_scenario(state: State, name: Name) -> None:
 
 
 def _spine_of(state: State, recipe: str, folder: str = "") -> tuple[Spine, Path]:
-    """The spine over generated weeks, and its home: the one that --home names, else below the demo's."""
+    """The spine over generated weeks, and its home: the one that --home names, else in the store's."""
     from market_spine.cli.state import settings_of
     from market_spine.settings import build_spine
     from market_spine.sources.synthetic import SyntheticSource
 
     settings = settings_of(state, f"synthetic:{recipe}")
-    home = (state.home or demo_home(settings) / folder).absolute()
+    # Beside the demo's home, never below it: the demo wipes its own.
+    place = demo_home(settings).with_name("scenarios") / folder if folder else demo_home(settings)
+    home = (state.home or place).absolute()
     settings = settings.model_copy(update={"home": home, "control_url": type(settings.control_url)("")})
     return build_spine(settings, source=SyntheticSource.from_spec(recipe)), home  # refuses what is no home
 

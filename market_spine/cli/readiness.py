@@ -14,9 +14,11 @@ from market_spine.domain.errors import QueryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import date, datetime
 
     from market_spine.domain.contracts import Feed
+    from market_spine.store.ledger import Run
+    from market_spine.store.store import Store
 
 MARKS = {True: "[green]✓[/]", False: "[red]✗[/]"}
 
@@ -41,29 +43,37 @@ def readiness(
 
     Example: spine readiness finra.otc_transparency --week 2025-11-14 --ready-for trading
     """
-    from market_spine.assets.scope import judge, scope_of
+    from market_spine.assets.scope import scope_of
     from market_spine.cli.request import feed_of
     from market_spine.cli.state import feeds, open_store, settings_of, written_now
-    from market_spine.store.readiness import held, weeks_captured
+    from market_spine.store.readiness import held
 
     feed = feed_of(feeds(), domain, "name the feed")
-    scope = scope_of(feed)
-    chosen, use_case = week_of(week), scope.use_case(ready_for or "trading")
+    chosen, use_case = week_of(week), scope_of(feed).use_case(ready_for or "trading")
     store = open_store(settings_of(ctx.obj))
     run = written_now()
-    with store.control.read() as connection:
-        known = weeks_captured(connection, scope.tables.raw) | {week for week, _ in held(connection, feed.domain)}
-    if chosen and chosen not in known:  # a verdict on it would be listed, and judged again, for ever
-        load = f"spine backfill --from {chosen} --to {chosen}"
-        raise QueryError(f"nothing of the week {chosen} was ever captured", load)
-    judge(store, run, feed, [chosen] if chosen else None)
+    _judge(store, run, feed, chosen)
     with store.control.read() as connection:
         rows = held(connection, feed.domain, [chosen] if chosen else None)
     if chosen is None:
-        names = [ready_for] if ready_for else list(scope.use_cases)
+        names = [ready_for] if ready_for else list(scope_of(feed).use_cases)
         _show_weeks([rows[place] for place in sorted(rows, reverse=True) if place[1] in names], limit, form)
     else:
         _show_one(feed, rows[chosen, use_case.name], run.now, form)
+
+
+def _judge(store: Store, run: Run, feed: Feed, week: date | None) -> None:
+    """Judge one week or all; where a verdict changed, whoever reads the published file is to know."""
+    from market_spine.assets.scope import judge, scope_of
+    from market_spine.cli.care import publish_again
+    from market_spine.store.readiness import held, weeks_captured
+
+    with store.control.read() as connection:
+        known = weeks_captured(connection, scope_of(feed).tables.raw) | {at for at, _ in held(connection, feed.domain)}
+    if week and week not in known:  # a verdict on it would be listed, and judged again, for ever
+        raise QueryError(f"nothing of the week {week} was ever captured", f"spine backfill --from {week} --to {week}")
+    if judge(store, run, feed, [week] if week else None):
+        publish_again(store)
 
 
 def _show_one(feed: Feed, row: Mapping[str, Any], now: datetime, form: Format) -> None:

@@ -1,0 +1,80 @@
+"""Scenarios of the demo as played through the command line: what each printed, and the store that it left.
+
+What belongs here: playing one and reading its store. What does not: what a scenario should have left.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from market_spine.cli.query import fill
+from market_spine.cli.scenarios import Name
+from market_spine.store.engine import config, prepare
+from market_spine.store.store import Store
+from market_spine_tests.cli.conftest import Answer, call
+
+WEEK = "2025-11-14"
+
+
+@dataclass(frozen=True)
+class Play:
+    """What a scenario printed, and every relation of the store that it left."""
+
+    answer: Answer
+    home: Path
+    engine: duckdb.DuckDBPyConnection
+
+    def sql(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self.engine.execute(query, list(values)).fetchall()
+
+    def one(self, query: str, *values: object) -> tuple[Any, ...]:
+        (row,) = self.sql(query, *values)
+        return row
+
+    def log(self, code: str, tier: str) -> list[tuple[Any, ...]]:
+        """When an anomaly of the week changed, how, and how grave it was from then on; links aside."""
+        return self.sql(
+            "SELECT l.changed_at, l.change, l.severity FROM core_anomaly_log l"
+            " JOIN core_anomalies a ON a.id = anomaly_id"
+            " WHERE (a.week_ending, code, tier) = (?, ?, ?) AND (note = '' OR change = 'resolved') ORDER BY seq",
+            WEEK,
+            code,
+            tier,
+        )
+
+    def verdicts(self, use_case: str) -> list[tuple[Any, ...]]:
+        """(judged at, state, codes of what stands against it) of each verdict on the week."""
+        rows = self.sql(
+            "SELECT judged_at, to_state, blocking_issues FROM core_readiness_log"
+            " WHERE week_ending = ? AND ready_for = ? ORDER BY seq",
+            WEEK,
+            use_case,
+        )
+        return [(at, state, [one["code"] for one in json.loads(issues)]) for at, state, issues in rows]
+
+    def revisions(self) -> dict[str, dict[str, int]]:
+        """Table -> week -> the last revision, of what was made more than once."""
+        found: dict[str, dict[str, int]] = {}
+        for name, week, revision in self.sql(
+            "SELECT table_name, week_ending::VARCHAR, max(revision) FROM core_manifest GROUP BY ALL ORDER BY ALL"
+        ):
+            if revision > 1:
+                found.setdefault(name, {})[week] = revision
+        return found
+
+
+def played(name: Name, home: Path) -> Play:
+    """The scenario, played in ``home``; its engine is the caller's to close."""
+    answer = call("--home", str(home), "demo", "--scenario", name)
+    assert answer.code == 0, answer.err
+    engine = duckdb.connect(config=config(2))
+    prepare(engine)
+    store = Store.at(home, threads=2)
+    fill(store, engine)
+    store.control.dispose()
+    return Play(answer, home, engine)
