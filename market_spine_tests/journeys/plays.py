@@ -71,10 +71,10 @@ class Play:
 def played(name: Name, home: Path) -> Play:
     """The scenario, played in ``home``; its engine is the caller's to close."""
     answer = call("--home", str(home), "demo", "--scenario", name)
-    assert answer.code == 0, answer.err
     engine = duckdb.connect(config=config(2))
-    prepare(engine)
-    store = Store.at(home, threads=2)
-    fill(store, engine)
-    store.control.dispose()
+    if answer.code == 0:  # else there is nothing to ask, and whoever asks fails at once
+        prepare(engine)
+        store = Store.at(home, threads=2)
+        fill(store, engine)
+        store.control.dispose()
     return Play(answer, home, engine)
