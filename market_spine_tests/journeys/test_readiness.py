@@ -157,9 +157,9 @@ def test_what_a_certificate_says_is_what_is_there(certified: Scene) -> None:
 
 def test_a_judge_that_was_overtaken_judges_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a certificate for captures that were replaced between reading them and the write lock."""
-    from market_spine.governance import readiness
+    from market_spine.governance import evidence, readiness
 
-    real, calls = readiness.content, []
+    real, calls = evidence.content, []
 
     def content(*arguments: Any) -> Any:
         calls.append(1)

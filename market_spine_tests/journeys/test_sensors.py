@@ -91,7 +91,10 @@ def test_a_tier_that_nobody_fetched_is_missed(daemon: Daemon) -> None:
     scene = daemon.scene
     scene.refresh(*KEYS[:-1], key("2025-11-21", T1), key("2025-11-28", T1))
     daemon.tick("expectations")
-    open_now = "SELECT code, tier, severity FROM core_anomalies WHERE resolved_at IS NULL AND severity <> 'INFO' AND code NOT LIKE 'UNUSUAL%' ORDER BY id"
+    open_now = (
+        "SELECT code, tier, severity FROM core_anomalies"
+        " WHERE resolved_at IS NULL AND severity <> 'INFO' AND code NOT LIKE 'UNUSUAL%' ORDER BY id"
+    )
     assert scene.sql(open_now) == []
     scene.clock.forward(hours=24)
     daemon.tick("expectations")
