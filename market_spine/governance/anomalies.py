@@ -92,27 +92,23 @@ class Changes:
 
 
 def record(store: Store, run: Run, observed: Iterable[Observation], actor: str, counts_repeats: bool = True) -> Changes:
-    """Open, update and resolve anomalies as ``observed`` says, in a transaction of its own.
+    """Open, update and resolve anomalies as ``observed`` says (of one thing: last), in a transaction of its own.
 
     Without ``counts_repeats`` (a sensor that looks every minute) an unchanged finding is no news and leaves no trace.
     """
     with store.control.read() as connection:
         held = {row["fingerprint"]: row for row in rows_of.open_rows(connection)}
-    observed = list(observed)
-    known = held.keys() | {one.fingerprint for one in observed if one.is_open}
-    news = [one for one in observed if _is_news(one, held, known, counts_repeats)]
+    last = {one.fingerprint: one for one in observed}
+    news = [one for one in last.values() if _is_news(one, held, counts_repeats)]
     if not news:  # and nobody waits for the write lock
         return Changes()
     with transaction(store.control, store.home, run, ANOMALIES.name) as draft:
         return record_in(draft, news, actor, counts_repeats)
 
 
-def _is_news(
-    one: Observation, held: Mapping[str, Mapping[str, Any]], known: Collection[str], counts_repeats: bool
-) -> bool:
-    """``known`` is what is open (``held``), or is found so in the same look."""
+def _is_news(one: Observation, held: Mapping[str, Mapping[str, Any]], counts_repeats: bool) -> bool:
     if not one.is_open:
-        return bool(known) and one.fingerprint in known
+        return one.fingerprint in held
     row = held.get(one.fingerprint)
     return counts_repeats or row is None or _differs(row, _as_seen(one))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -159,19 +159,19 @@ def test_an_outage_is_told_apart_from_a_failure(stage: Scene, tmp_path: Path) ->
     assert anomalies(stage) == [("SOURCE_UNAVAILABLE", "2025-11-21", "ERROR", False)]
 
 
-# What is raised, and what is recorded: code, category, message, next.
-ERRORS: list[tuple[Exception, str, str, str, str]] = [
-    (SourceError("no answer", "wait"), "SOURCE_UNAVAILABLE", "INCOMPLETE_INPUT", "no answer", "wait"),
-    (CalculationError("other columns", "mend it"), "STEP_FAILED", "DEPENDENCY", "other columns", "mend it"),
+# What is raised (made anew: a raised one holds on to all frames), and what is recorded: code, category, message, next.
+ERRORS: list[tuple[Callable[[], Exception], str, str, str, str]] = [
+    (lambda: SourceError("no answer", "wait"), "SOURCE_UNAVAILABLE", "INCOMPLETE_INPUT", "no answer", "wait"),
+    (lambda: CalculationError("other columns", "mend it"), "STEP_FAILED", "DEPENDENCY", "other columns", "mend it"),
     (
-        OSError(28, "No space left on device"),
+        lambda: OSError(28, "No space left on device"),
         "STEP_FAILED",
         "DEPENDENCY",
         "OSError: [Errno 28] No space left on device",
         "repeat the command with --traceback for the details",
     ),
     (
-        KeyError("mpid"),
+        lambda: KeyError("mpid"),
         "STEP_FAILED",
         "DEPENDENCY",
         "KeyError: 'mpid'",
@@ -180,11 +180,12 @@ ERRORS: list[tuple[Exception, str, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "code", "category", "message", "remedy"), ERRORS, ids=[row[3] for row in ERRORS])
+@pytest.mark.parametrize(("make", "code", "category", "message", "remedy"), ERRORS, ids=[row[3] for row in ERRORS])
 def test_every_failure_leaves_an_anomaly(
-    tmp_path: Path, error: Exception, code: str, category: str, message: str, remedy: str
+    tmp_path: Path, make: Callable[[], Exception], code: str, category: str, message: str, remedy: str
 ) -> None:
     """Prevents a failure from being recorded without what helps, or from being swallowed by being recorded (F123)."""
+    error = make()
     with staged(tmp_path / "home") as scene:
         scene.spine.store.ensure()
         with pytest.raises(type(error)) as raised, record.of_failure(scene.spine, RUN, RAW, [GOOD, BAD]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -59,7 +60,12 @@ State = dict[int, tuple[Any, ...]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("anomaly_laws")
+    """A folder for stores, with an empty one to copy."""
+    made = tmp_path_factory.mktemp("anomaly_laws")
+    empty = Store.at(made / "empty", threads=1)
+    empty.ensure()
+    empty.control.dispose()
+    return made
 
 
 def played(store: Store, history: Iterable[Step]) -> tuple[Desk, dict[datetime, State], dict[str, tuple[str, str]]]:
@@ -102,12 +108,10 @@ def replayed(log: Iterable[dict[str, Any]], until: datetime) -> State:
 
 
 def stores(folder: Path) -> Store:
-    store = Store.at(folder / str(next(HOMES)), threads=1)
-    store.ensure()
-    return store
+    return Store.at(Path(shutil.copytree(folder / "empty", folder / str(next(HOMES)))), threads=1)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HISTORIES)
 def test_laws_of_every_history(folder: Path, history: list[Step]) -> None:
     """Prevents a log that cannot say what was known when, two open rows of one thing, and links to what is closed."""
@@ -140,7 +144,7 @@ def _the_log_agrees(rows: list[dict[str, Any]], log: list[dict[str, Any]]) -> No
         assert (lines[0]["changed_at"], sightings[-1]["changed_at"]) == (row["detected_at"], row["last_seen_at"])
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(HISTORIES, st.lists(OBSERVATIONS, min_size=1, max_size=4))
 def test_a_line_of_the_log_never_changes(folder: Path, history: list[Step], more: list[Observation]) -> None:
     """Prevents what was once told from being told otherwise later: the log only grows."""
@@ -152,7 +156,7 @@ def test_a_line_of_the_log_never_changes(folder: Path, history: list[Step], more
     store.control.dispose()
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(OBSERVATIONS.map(lambda one: replace(one, is_open=True)), unique_by=lambda one: one.fingerprint))
 def test_the_order_of_a_look_does_not_decide_what_is_linked(folder: Path, observed: list[Observation]) -> None:
     """Prevents one day's findings from having other causes because they were recorded in another order."""
