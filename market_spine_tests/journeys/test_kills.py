@@ -121,7 +121,7 @@ def test_a_kill_at_a_sync_a_rename_or_a_commit(
     shutil.rmtree(home)
 
 
-HOMES, KILLS_PER_HOME = 12, 5
+HOMES, KILLS_PER_HOME = 10, 5
 
 
 @pytest.fixture(scope="module")
