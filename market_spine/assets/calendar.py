@@ -15,12 +15,12 @@ from market_spine.assets import events
 from market_spine.assets.calculations import OWNERS, table_schema
 from market_spine.assets.capture import ATTEMPTS, Arrival, Evidence, Options, RawReport, RawTable, capture
 from market_spine.assets.partitions import WEEKS, week_keys
-from market_spine.assets.record import VERBS
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import CALENDAR, derived_of
 from market_spine.checks.findings import blocked_keys
 from market_spine.checks.judge import check_names, judge
 from market_spine.domain import reference
+from market_spine.domain.captures import VERBS
 from market_spine.domain.contracts import Feed
 from market_spine.domain.errors import CaptureConflict
 from market_spine.domain.keys import WeekKey

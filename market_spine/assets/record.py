@@ -13,20 +13,13 @@ from typing import Any
 
 from market_spine.assets.spine import Spine
 from market_spine.checks.findings import SAMPLES, Finding
-from market_spine.domain.captures import Stage
+from market_spine.domain.captures import VERBS, Stage
 from market_spine.domain.contracts import Category, Severity
 from market_spine.domain.errors import SourceError, SpineError
 from market_spine.domain.keys import WeekKey
 from market_spine.governance.anomalies import Observation, record
 from market_spine.store.ledger import Run
 
-# The documents' pipeline that makes the tables of a stage.
-VERBS = {
-    Stage.INGESTED: "ingest_week",
-    Stage.NORMALIZED: "normalize_week",
-    Stage.AGGREGATED: "aggregate_week",
-    Stage.ROLLING: "compute_rolling",
-}
 SHOWN = ("part_no", "line_no", "reason_code", "detail", "raw_text")  # of a reject, as a sample record
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from market_spine.assets.tables import steps_of
-from market_spine.domain.captures import Stage
+from market_spine.domain.captures import VERBS, Stage
 from market_spine.domain.contracts import Feed
 from market_spine.domain.errors import PartitionError
 
@@ -34,10 +34,10 @@ def pipelines_of(feed: Feed) -> Mapping[str, Pipeline]:
     rolling = _of_stage(feed, Stage.ROLLING)
     every = ("raw", *normalized, *aggregated, *rolling)
     known = (
-        ("ingest_week", "Fetch, land, parse and capture the raw rows", ("raw",), False),
-        ("normalize_week", "Set bad rows aside and sum the rest to venue volume", normalized, False),
-        ("aggregate_week", "Every measure of a week", aggregated, False),
-        ("compute_rolling", "Six-week windows that end with the week", rolling, False),
+        (VERBS[Stage.INGESTED], "Fetch, land, parse and capture the raw rows", ("raw",), False),
+        (VERBS[Stage.NORMALIZED], "Set bad rows aside and sum the rest to venue volume", normalized, False),
+        (VERBS[Stage.AGGREGATED], "Every measure of a week", aggregated, False),
+        (VERBS[Stage.ROLLING], "Six-week windows that end with the week", rolling, False),
         ("weekly_refresh", "All of the above, in order", every, False),
         ("backfill_range", "All of the above for several weeks; windows for the latest week only", every, True),
     )

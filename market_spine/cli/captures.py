@@ -70,7 +70,7 @@ def show_(
 
     store = open_store(settings_of(ctx.obj))
     with control_tables(store) as engine:
-        chosen = _chosen(store, engine, capture, week_of(week), [*map(str, tiers_of(tier))])
+        chosen = chosen_capture(store, engine, capture, week_of(week), [*map(str, tiers_of(tier))])
         arrived = engine.execute(DELIVERY_OF, [chosen.capture_id]).fetchone()
         cursor = engine.execute(QUALITY, [chosen.capture_id])
         checks = Listing([one[0] for one in cursor.description or ()], cursor.fetchall(), "Checks", empty="none")
@@ -214,7 +214,7 @@ def _pair(
     return _resolve(store, engine, ids[-2]), _resolve(store, engine, ids[-1])
 
 
-def _chosen(store: Store, engine: DuckDBPyConnection, text: str, week: date | None, tiers: list[str]) -> Capture:
+def chosen_capture(store: Store, engine: DuckDBPyConnection, text: str, week: date | None, tiers: list[str]) -> Capture:
     """The capture of that id, or the current one of a table's partition."""
     from market_spine.cli.tables import known
 

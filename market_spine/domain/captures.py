@@ -26,6 +26,15 @@ class Stage(StrEnum):
     ROLLING = "ROLLING"
 
 
+# The documents' pipeline that makes the tables of a stage.
+VERBS = {
+    Stage.INGESTED: "ingest_week",
+    Stage.NORMALIZED: "normalize_week",
+    Stage.AGGREGATED: "aggregate_week",
+    Stage.ROLLING: "compute_rolling",
+}
+
+
 class RevisionPolicy(StrEnum):
     """What ingesting does when the week is already there."""
 

@@ -33,7 +33,7 @@ from market_spine.domain.vintages import (
 )
 from market_spine.domain.weeks import FRIDAY
 from market_spine.governance.anomalies import Observation
-from market_spine.governance.policy_files import _twice
+from market_spine.governance.policy_files import repeated_keys
 from market_spine.governance.readiness import Scope
 from market_spine.governance.staleness import Derived, Place, affected
 from market_spine.store import readiness
@@ -115,7 +115,7 @@ def read_correction(path: Path) -> Correction:
         cause = f"calendar correction {name}: it is not YAML: {' '.join(str(error).split())}"
         raise CalendarError(cause, "mend it; for its form see: spine calendar apply --example") from error
     correction = correction_from(content, name)
-    if twice := list(_twice(tree)):
+    if twice := list(repeated_keys(tree)):
         raise CalendarError(f"calendar correction {name}: {twice[0]} is there twice", "put both into one")
     return correction
 

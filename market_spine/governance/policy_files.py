@@ -58,7 +58,7 @@ class PolicyFile:
         try:
             content = yaml.safe_load(text)
             json.dumps(content, allow_nan=False)  # refuses dates, sets and loops
-            twice = list(_twice(yaml.compose(text, Loader=yaml.SafeLoader)))
+            twice = list(repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader)))
         except (yaml.YAMLError, TypeError, ValueError) as error:
             raise self.error(f"it is not YAML of plain values: {' '.join(str(error).split())}", "mend it") from error
         if twice:
@@ -85,7 +85,7 @@ def _name(row: Any) -> Any:
     return row.get("pipeline") or row.get("name") if isinstance(row, dict) else None
 
 
-def _twice(node: Any) -> Iterator[str]:
+def repeated_keys(node: Any) -> Iterator[str]:
     """Every key that a mapping has twice, with its line; YAML would keep the last one without a word."""
     if node is None or isinstance(node.value, str):
         return
@@ -95,4 +95,4 @@ def _twice(node: Any) -> Iterator[str]:
         if key is not None and key.value in names:
             yield f"line {key.start_mark.line + 1}: {key.value}"
         names.update(() if key is None else (str(key.value),))
-        yield from _twice(child)
+        yield from repeated_keys(child)

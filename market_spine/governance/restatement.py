@@ -12,6 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from market_spine.domain.captures import VERBS, Stage
 from market_spine.domain.contracts import Category, Feed, Severity
 from market_spine.domain.weeks import WEEK
 from market_spine.governance.anomalies import Changes, Observation, again, record
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 RESTATED = "RESTATED"
-PIPELINE = "ingest_week"  # the documents' pipeline that makes raw captures
+PIPELINE = VERBS[Stage.INGESTED]
 CONCENTRATION, SHARES = "symbol_hhi", "venue_share"  # the measures that are compared, by short name
 HHI_MOVE = 0.05  # the documents' threshold: an index that moved by more is told
 LISTED = 50  # names of each kind in an anomaly; the counts are of all

@@ -38,20 +38,26 @@ class Draft:
     run: Run
     batch_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _places: dict[tuple[Any, ...], int] = field(default_factory=dict)  # of a standing row, in its table's list
+    _numbers: dict[sa.Column[Any], int] = field(default_factory=dict)  # the last one given out
 
     def put(self, table: sa.Table, row: Mapping[str, Any]) -> None:
         """Add a row; one of a `STANDING` table replaces the row of the same key, in the draft too."""
         rows = self.rows.setdefault(table.name, [])
-        if table in STANDING:
-            names = [column.name for column in table.primary_key]
-            rows[:] = [one for one in rows if any(one[name] != row[name] for name in names)]
+        place = (table.name, *(row[column.name] for column in table.primary_key)) if table in STANDING else None
+        if place in self._places:
+            rows[self._places[place]] = dict(row)
+            return
+        if place:
+            self._places[place] = len(rows)
         rows.append(dict(row))
 
     def next_number(self, column: sa.Column[Any]) -> int:
-        """One more than the highest ``column`` of its table, rows of this draft included."""
-        drafted: list[int] = [row[column.name] for row in self.rows.get(column.table.name, ())]
-        recorded: int = self.connection.scalar(sa.select(sa.func.max(column))) or 0
-        return 1 + max(recorded, *drafted, 0)
+        """One more than the highest ``column`` of its table, and than what this draft was given before."""
+        if column not in self._numbers:
+            self._numbers[column] = self.connection.scalar(sa.select(sa.func.max(column))) or 0
+        self._numbers[column] += 1
+        return self._numbers[column]
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from market_spine.assets.calendar import observe_calendar
-from market_spine.assets.record import VERBS
 from market_spine.assets.tables import CALENDAR
+from market_spine.domain.captures import VERBS
 from market_spine.domain.contracts import Category, Severity
 from market_spine.domain.corrections import Correction
 from market_spine.domain.keys import WeekKey
