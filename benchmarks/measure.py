@@ -50,8 +50,10 @@ class Spread:
         return asdict(self)
 
 
-def child(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Sample:
-    """Run ``command`` to its end; RuntimeError with its last lines if it fails."""
+def child(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, accepted: Sequence[int] = (0,)
+) -> Sample:
+    """Run ``command`` to its end; RuntimeError with its last lines if it ends with a code that is not ``accepted``."""
     settings = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     settings |= {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": BYTE_CODE, **(environment or {})}
     started = time.perf_counter()
@@ -62,7 +64,7 @@ def child(command: Sequence[str], environment: Mapping[str, str] | None = None) 
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - started
-    if process.returncode:
+    if process.returncode not in accepted:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{output[-2000:]}")
     # Linux tells ru_maxrss in KiB, of this child and of those that it waited for.
     return Sample(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output)

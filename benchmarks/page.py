@@ -20,6 +20,7 @@ def render(results: Path) -> str:
         "backfill_short": _backfills,
         "week": _week,
         "queries": _queries,
+        "doctor": _doctor,
         "start": _start,
         "stages": _stages,
     }
@@ -144,6 +145,34 @@ def _queries(found: dict[str, Any]) -> str:
         " (`NAME_asof(...)` in `spine sql` and in the published file) choose among all files at run time, and have no"
         f" target. Opening an engine for `spine sql` takes {one['ms_to_open_for_sql']:g} ms.\n\n"
         + _table(("question", "latest ms", "as-of ms", "ratio", "target"), rows)
+    )
+
+
+def _doctor(found: dict[str, Any]) -> str:
+    one = found["doctor"]
+    rows = [
+        (
+            held["weeks"],
+            _spread(held["floor_seconds"]),
+            _spread(held["ours_seconds"]),
+            _spread(held["ratio"]),
+            _verdict(held["ours_seconds"]["median"], one["target_seconds"]),
+        )
+        for held in (one["newest"], one["all"])
+    ]
+    ticks = [
+        (name, f"{one['first_tick'][name]:g}", _spread(held), _verdict(held["max"], one["target_tick_seconds"]))
+        for name, held in one["ticks"].items()
+    ]
+    return (
+        f"## Looking after {one['weeks']} weeks\n\n"
+        f"`spine doctor otc --weeks N` where {one['weeks']} weeks of three tiers were loaded ({one['captures']:,}"
+        f" captures, {one['anomalies']:,} anomalies). The floor is a bare interpreter that reads every row of the"
+        " manifest and of its edges once.\n\n"
+        + _table(("weeks asked for", "floor s", "ours s", "ratio", "target (s)"), rows)
+        + "\nA tick of each sensor that has to look at everything, as after a new capture (without news a tick is one"
+        f" query). The first tick of readiness signs {one['certificates']:,} certificates, since the preliminary period"
+        " of all weeks has just ended:\n\n" + _table(("sensor", "first s", "later s", "target (s)"), ticks)
     )
 
 

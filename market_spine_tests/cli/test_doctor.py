@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import time_machine
 
-from benchmarks.doctor import make_store
 from market_spine.cli.doctor import _ago, _size
 from market_spine_tests.cli.conftest import Answer, call
 from market_spine_tests.governance.doctor_json import DIAGNOSIS, SCHEDULE, mismatches
@@ -122,18 +121,6 @@ def test_a_row_per_problem(doctor: Doctor) -> None:
     problems = doctor("--format", "json").json()["problems"]
     assert rows == [{name: str(value or "") for name, value in one.items()} for one in problems]
     assert {one["kind"] for one in rows} >= {"GAP", "ANOMALY", "UNJUDGED"}
-
-
-def test_a_store_in_order_is_healthy(tmp_path: Path) -> None:
-    """Prevents a doctor who never says that there is nothing to do, or says it with a failure."""
-    home = tmp_path / "a home"
-    make_store(home, 6, MOMENT).control.dispose()
-    with time_machine.travel(MOMENT, tick=False):
-        answer = call("--home", str(home), *DOCTOR)
-    assert (answer.code, answer.err) == (0, "")
-    assert answer.out.endswith("\nhealthy: nothing to do\n")
-    assert "✗" not in answer.out
-    assert "✓ Sensor       looked 0 seconds ago" in answer.out
 
 
 def test_a_store_in_which_nothing_was_ever_loaded(tmp_path: Path) -> None:
