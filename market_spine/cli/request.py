@@ -152,9 +152,10 @@ def keys_of(
         return _checked(feed, [WeekKey(week, tier) for tier in tiers for week in ranges[tier]], now), ""
     if params.weeks_back is None:
         raise PartitionError("no week is named", _name_weeks(params, max(latest.values())))
-    counted = {tier: last_n_weeks(params.weeks_back, latest[tier]) for tier in tiers}
+    # Tier 1 is published a fortnight before the others; all begin with one week, so that none lacks a tier.
+    begin = max(feed.first_week, last_n_weeks(params.weeks_back, min(latest.values()))[0])
     origin = "weeks back count from " + ", ".join(f"{latest[tier]} ({tier})" for tier in tiers)
-    keys = [WeekKey(week, tier) for tier in tiers for week in counted[tier] if week >= feed.first_week]
+    keys = [WeekKey(week, tier) for tier in tiers for week in weeks_between(begin, latest[tier])]
     return _checked(feed, keys, now), origin
 
 

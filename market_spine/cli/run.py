@@ -70,7 +70,7 @@ def backfill(
         str | None, typer.Option("--to", metavar="FRIDAY", help="Last week; the newest one if unset.")
     ] = None,
     weeks_back: Annotated[
-        int | None, typer.Option("--weeks-back", min=1, metavar="N", help="The last N weeks.")
+        int | None, typer.Option("--weeks-back", min=1, metavar="N", help="The last N weeks, of all tiers.")
     ] = None,
     tier: TierOption = None,
     source: SourceOption = None,

@@ -59,7 +59,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A verdict that became another one."""
+    """A verdict that became another one, or that is the same for other reasons or from other captures."""
 
     verdict: Verdict
     before: Readiness | None
@@ -70,7 +70,8 @@ class Transition:
         """What happened, in a sentence."""
         one = self.verdict
         why = "; ".join(issue.message for issue in one.issues) or "all five criteria hold"
-        return f"{one.week} for {one.use_case.name}: {self.before or 'new'} -> {one.state}: {why}"
+        step = f"still {one.state}" if self.before is one.state else f"{self.before or 'new'} -> {one.state}"
+        return f"{one.week} for {one.use_case.name}: {step}: {why}"
 
 
 def judge_weeks(

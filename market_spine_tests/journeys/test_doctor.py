@@ -202,14 +202,24 @@ def mended(patient: Patient, kind: str, weeks: int = 1) -> list[str]:
     return [shlex.join(shlex.split(command)[3:]) for command in commands]
 
 
-def test_every_printed_command_mends_what_it_is_printed_for(tmp_path: Path) -> None:
-    """Prevents advice that fails when it is pasted, or that changes nothing.
-
-    From an empty store to a healthy one over a fortnight, by nothing but what the doctor prints.
-    """
+def test_the_first_command_leaves_no_gap(tmp_path: Path) -> None:
+    """Prevents a first load whose oldest weeks lack Tier 1, which is published a fortnight before the others."""
     patient = Patient(tmp_path / "a home", Clock(utc("2025-12-16 16:00")))
     assert patient.call("init").code == 0
     assert mended(patient, "EMPTY") == ["backfill --weeks-back 1"]
+    found = patient.doctor(weeks=3)
+    assert "GAP" not in [one["kind"] for one in found["problems"]]
+    assert (found["expected_partitions"], found["found_partitions"]) == (5, 5)
+
+
+def test_every_printed_command_mends_what_it_is_printed_for(tmp_path: Path) -> None:
+    """Prevents advice that fails when it is pasted, or that changes nothing.
+
+    From two loads that know nothing of each other to a healthy store over a fortnight, by what the doctor prints.
+    """
+    patient = Patient(tmp_path / "a home", Clock(utc("2025-12-16 16:00")))
+    assert patient.call("backfill", "--weeks-back", "1", "--tier", "NMS_TIER_1").code == 0
+    assert patient.call("backfill", "--weeks-back", "1", "--tier", "NMS_TIER_2", "--tier", "OTC").code == 0
     # Three days later what came has settled with nobody to judge it, and the week of the others lacks its Tier 1.
     patient.clock.moment = utc("2025-12-19 16:00")
     assert mended(patient, "UNJUDGED") == [f"readiness {DOMAIN}"]
