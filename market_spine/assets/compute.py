@@ -125,14 +125,18 @@ def _load_first(key: WeekKey) -> str:
 
 
 def _chunks(todo: Plan) -> Iterator[list[Target]]:
+    """Targets whose inputs together have at most CHUNK_ROWS rows; what several windows read counts once."""
     chunk: list[Target] = []
+    read: set[str] = set()
     rows = 0
     for target in todo.targets:
-        size = sum(capture.row_count for capture in target.inputs)
+        size = sum(one.row_count for one in target.inputs if one.capture_id not in read)
         if chunk and rows + size > CHUNK_ROWS:
             yield chunk
-            chunk, rows = [], 0
+            chunk, read, rows = [], set(), 0
+            size = sum(one.row_count for one in target.inputs)
         chunk.append(target)
+        read.update(target.input_ids)
         rows += size
     if chunk:
         yield chunk
