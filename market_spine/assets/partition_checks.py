@@ -2,7 +2,7 @@
 
 In a range run Dagster records a check result without its partition, and the partitions' own rows stay "planned"
 (dagster #17005). Logging one evaluation per partition mends that; it needs the private target type, hence the exact pin
-of dagster. About 8 ms each on SQLite, so only the headline check of raw and venue_volume does it.
+of dagster. About 8 ms each on SQLite: only the headline check of raw and venue_volume and the verdicts of weeks do it.
 """
 
 from __future__ import annotations

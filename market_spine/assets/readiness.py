@@ -19,7 +19,6 @@ from market_spine.governance.policy import UseCase
 from market_spine.store import readiness
 
 NAME = "readiness"
-HEADLINE = "ready_for_trading"  # the check that is recorded per partition in range runs too
 SHOWN = 30
 
 
@@ -63,8 +62,9 @@ def readiness_asset(feed: Feed) -> dg.AssetsDefinition:
             context.log.info(transition.message)
         with spine.store.control.read() as connection:
             held = readiness.held(connection, feed.domain, weeks)
-        failed = {one: why for one in keys if (why := against(held[one.week_ending, "trading"]))}
-        log_per_partition(context, key, HEADLINE, keys, failed, run.now, is_blocking=False)
+        for name in scope.use_cases:
+            failed = {one: why for one in keys if (why := against(held[one.week_ending, name]))}
+            log_per_partition(context, key, check_name(name), keys, failed, run.now, is_blocking=False)
         return _result(key, keys, scope.use_cases, held)
 
     return body

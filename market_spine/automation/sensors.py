@@ -1,6 +1,7 @@
 """Sensors: they look, judge and record by themselves, and ask for runs only where something must be computed.
 
-* readiness: judges after every transaction, and when a preliminary period ends; tells Dagster, and publishes.
+* readiness: judges after every transaction, and when a preliminary period ends; publishes, and asks for a run that
+  shows the verdicts in Dagster.
 * expectations: compares what is due with what is there, whether or not any run started; beats, so that it is known to
   live.
 * stale: asks for runs that make again what is out of date, and make what a load left unmade in the watched weeks; one
@@ -11,15 +12,15 @@ A look costs one cheap query where nothing happened. What a tick finds goes thro
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster import AssetCheckEvaluation
 
 from market_spine.assets import readiness, scope
 from market_spine.assets.expected import schedule_of
+from market_spine.assets.partitions import ranges
 from market_spine.assets.published import publish_all
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import derived_of
@@ -29,11 +30,10 @@ from market_spine.automation.launch import END, START
 from market_spine.automation.recompute import launches_of
 from market_spine.domain.contracts import Feed
 from market_spine.domain.keys import WeekKey
-from market_spine.governance.readiness import Transition
 from market_spine.governance.staleness import Place, Recompute, to_recompute, unmade
 from market_spine.store.ledger import Run, newest, newest_seq
 from market_spine.store.plan import Target
-from market_spine.store.readiness import held, weeks_captured
+from market_spine.store.readiness import held, logged_after, weeks_captured
 
 SECONDS = 30  # between two looks; a look without news takes about 10 ms
 QUIET = timedelta(seconds=10)  # a load goes from run to run within a second; what it leaves after that is ours
@@ -62,6 +62,7 @@ def _readiness_sensor(feed: Feed) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=name,
+        jobs=jobs_of(feed),
         minimum_interval_seconds=SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Judges every week after new captures and as time passes; certifies, de-certifies, publishes.",
@@ -73,12 +74,15 @@ def _readiness_sensor(feed: Feed) -> dg.SensorDefinition:
         if not _has_news(spine, cursor, now):
             return dg.SkipReason("nothing was recorded, and no preliminary period has ended")
         found = scope.judge(spine.store, _run_of(name, now), feed)
-        if found:
-            publish_all(spine, feed)
         for one in found:
             context.log.info(one.message)
-        events = _events(spine, feed, found)
-        return dg.SensorResult(asset_events=events, cursor=json.dumps(_cursor(spine, feed, now)))
+        told, weeks = _untold(context, spine, feed, cursor.get("told", 0))
+        if found or weeks:
+            publish_all(spine, feed)
+        after = json.dumps(_cursor(spine, feed, now) | {"told": told})
+        if not weeks:
+            return dg.SensorResult(skip_reason="judged: every verdict stands", cursor=after)
+        return dg.SensorResult(run_requests=_shows(feed, weeks, told), cursor=after)
 
     return judge
 
@@ -103,31 +107,34 @@ def _cursor(spine: Spine, feed: Feed, now: datetime) -> dict[str, Any]:
     return {"seq": seq, "next_at": min(pending).isoformat() if pending else None}
 
 
-def _events(spine: Spine, feed: Feed, found: Sequence[Transition]) -> list[Any]:
-    """Verdicts that changed, as Dagster shows them: a materialization of the week, and the check of each use case."""
-    key = readiness.key_of(feed)
-    weeks = sorted({one.verdict.week for one in found})
-    if not weeks:
-        return []
+def _untold(
+    context: dg.SensorEvaluationContext, spine: Spine, feed: Feed, told: int
+) -> tuple[int, Collection[WeekKey]]:
+    """The newest line of the log of verdicts, and the weeks of lines after ``told`` that no Dagster run has shown.
+
+    From the log, not from what this tick judged: a tick that was cut off, or a command, may have judged before.
+    """
     with spine.store.control.read() as connection:
-        rows = held(connection, feed.domain, weeks)
-    events: list[Any] = []
-    for week in weeks:
-        of_week = {use_case: row for (at, use_case), row in rows.items() if at == week}
-        metadata = {name: dg.MetadataValue.text(readiness.told(row)) for name, row in of_week.items()}
-        events.append(dg.AssetMaterialization(key, partition=str(week), metadata=metadata))
-        for use_case, row in of_week.items():
-            events.append(
-                AssetCheckEvaluation(
-                    asset_key=key,
-                    check_name=readiness.check_name(use_case),
-                    passed=bool(row["is_ready"]),
-                    severity=dg.AssetCheckSeverity.WARN,
-                    description=f"{week}: {readiness.told(row)}",
-                    partition=str(week),
-                )
-            )
-    return events
+        lines = logged_after(connection, feed.domain, told)
+    ran = {one: context.instance.has_run(one) for one in {line["execution_id"] for line in lines}}
+    weeks = {WeekKey(line["week_ending"], None) for line in lines if not ran[line["execution_id"]]}
+    return max((line["seq"] for line in lines), default=told), weeks
+
+
+def _shows(feed: Feed, weeks: Collection[WeekKey], told: int) -> list[dg.RunRequest]:
+    """Runs of readiness over ``weeks``: they find the verdicts as they are, and record the checks per week.
+
+    Dagster takes a check's evaluation of a partition outside of a run once, and refuses the second (decision 0018).
+    """
+    return [
+        dg.RunRequest(
+            run_key=f"{told}:{first}",
+            job_name=f"{feed.name}_whole_weeks",
+            asset_selection=[readiness.key_of(feed)],
+            tags={START: first, END: last},
+        )
+        for first, last in ranges(weeks)
+    ]
 
 
 def _expectations_sensor(feed: Feed) -> dg.SensorDefinition:

@@ -126,7 +126,11 @@ def criteria(facts: Mapping[str, Any], now: datetime) -> dict[str, str]:
     age = "nothing was captured"
     if facts["captured_at"]:
         hours = (now - datetime.fromisoformat(facts["captured_at"])).total_seconds() / 3600
-        age = f"{hours:,.1f} hours > {facts['preliminary_hours']} hour threshold"
+        threshold = facts["preliminary_hours"]
+        shown = round(hours, 1)
+        if shown == threshold != hours:  # 47.97 hours beside a cross are not 48.0
+            shown += 0.1 if hours > threshold else -0.1
+        age = f"{shown:,.1f} hours > {threshold} hour threshold"
     return {
         "all_partitions_present": f"All partitions present ({have}/{wanted} tiers)",
         "all_stages_complete": f"All stages complete ({', '.join(facts['stages'])}: {made}/{needed} captures)",

@@ -221,9 +221,10 @@ def _dependencies(facts: Facts, stale: Sequence[Capture]) -> list[Issue]:
 
 def _age(tables: Tables, week: date, use_case: UseCase, ready_after: datetime) -> Issue:
     hours = use_case.preliminary_hours
+    shown = ready_after + timedelta(seconds=59, microseconds=999_999)  # the next whole minute: by then it is over
     return Issue(
         "PRELIMINARY",
-        f"Preliminary until {ready_after:%Y-%m-%d %H:%M} UTC, {hours} hours after the last capture",
+        f"Preliminary until {shown:%Y-%m-%d %H:%M} UTC, {hours} hours after the last capture",
         {"ready_after": ready_after.isoformat(), "preliminary_hours": hours},
         f"spine readiness {tables.domain} --week {week} --ready-for {use_case.name}  # after that moment",
     )

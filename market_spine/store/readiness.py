@@ -66,3 +66,10 @@ def history(connection: sa.Connection, domain: str, week: date, ready_for: str) 
         log_of.domain == domain, log_of.week_ending == week, log_of.ready_for == ready_for
     )
     return [dict(row) for row in connection.execute(select.order_by(log_of.seq)).mappings()]
+
+
+def logged_after(connection: sa.Connection, domain: str, seq: int) -> list[Row]:
+    """The lines of the log after number ``seq``: seq, week_ending and execution_id, in order."""
+    line = READINESS_LOG.c
+    select = sa.select(line.seq, line.week_ending, line.execution_id).where(line.domain == domain, line.seq > seq)
+    return [dict(row) for row in connection.execute(select.order_by(line.seq)).mappings()]

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,18 @@ def test_a_week_that_has_not_is_not(home: Path) -> None:
     (later,) = followed("2025-12-18", answer)
     assert (later.code, "Status: READY" in later.out) == (0, True)
     assert readiness("2025-12-16", "--ready-for", "research").code == 0  # Tier 1 needs 24 hours, and a bit
+
+
+@pytest.mark.parametrize(
+    ("hours", "shown"), [(47.97, "47.9"), (48, "48.0"), (48.001, "48.1"), (50, "50.0"), (24.06, "24.1")]
+)
+def test_hours_are_shown_on_their_side_of_the_threshold(hours: float, shown: str) -> None:
+    """Prevents a cross beside 48.0 > 48 for a week that lacks two minutes, and a tick beside it."""
+    captured = datetime(2025, 12, 15, 16, tzinfo=UTC)
+    facts = {"captured_at": captured.isoformat(), "preliminary_hours": 48, "partitions": (3, 3), "captures": (9, 9)}
+    facts |= {"stages": ["RAW"], "critical": 0, "stale": 0}
+    words = criteria(facts, captured + timedelta(hours=hours))["age_exceeds_preliminary"]
+    assert words == f"Age exceeds preliminary ({shown} hours > 48 hour threshold)"
 
 
 @of("lacks a tier")

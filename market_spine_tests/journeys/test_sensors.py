@@ -10,11 +10,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from market_spine.assets import readiness
+from market_spine.assets.scope import judge, scope_of
 from market_spine.automation.launch import END, START, Launch, run
 from market_spine.automation.sensors import sensors_of
 from market_spine.feeds.otc import FEED
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine.store import heartbeats
+from market_spine.store.ledger import Run
 from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, key, staged
 
 pytestmark = pytest.mark.slow
@@ -51,38 +54,63 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def skipped(answer: Any) -> bool:
-    return isinstance(answer, dg.SkipReason)
+    return isinstance(answer, dg.SkipReason) or bool(isinstance(answer, dg.SensorResult) and answer.skip_reason)
+
+
+def shown(scene: Scene) -> dict[tuple[str, str], bool]:
+    """(week, use case) -> what Dagster shows of its check: the newest evaluation of the week."""
+    found: dict[tuple[str, str], bool] = {}
+    for use_case in scope_of(FEED).use_cases:
+        check = dg.AssetCheckKey(readiness.key_of(FEED), readiness.check_name(use_case))
+        for record in scene.instance.event_log_storage.get_asset_check_execution_history(check, limit=100):
+            said = record.event.asset_check_evaluation if record.event else None
+            if said is not None and said.partition is not None:
+                found.setdefault((said.partition, use_case), said.passed)
+    return found
+
+
+def ready(*use_cases: str) -> dict[tuple[str, str], bool]:
+    return {(week, one): one in use_cases for week in (BEFORE, WEEK) for one in scope_of(FEED).use_cases}
 
 
 def test_a_week_becomes_ready_without_any_new_event(daemon: Daemon) -> None:
-    """Prevents a week from staying preliminary until something else happens, and an alert from being told twice."""
+    """Prevents a week from staying preliminary until something else happens, an alert from being told twice, and
+    Dagster from showing a verdict of before."""
     scene = daemon.scene
     scene.refresh(*KEYS)
-    first = daemon.tick("readiness")
-    assert {one.partition for one in first.asset_events} == {BEFORE, WEEK}
+    first = daemon.tick("readiness").run_requests
+    assert carry_out(scene, first) == [("readiness", f"{BEFORE} .. {WEEK}")]
+    assert shown(scene) == ready()
     assert skipped(daemon.tick("readiness"))
     scene.clock.forward(hours=24, minutes=1)
-    daemon.tick("readiness")
+    carry_out(scene, daemon.tick("readiness").run_requests)
     assert scene.sql("SELECT DISTINCT ready_for FROM core_data_readiness WHERE is_ready = 1") == [("research",)]
+    assert shown(scene) == ready("research")
     scene.clock.forward(hours=24)
-    answer = daemon.tick("readiness")
-    checks = [one for one in answer.asset_events if isinstance(one, dg.AssetCheckEvaluation)]
-    assert {(one.partition, one.check_name, one.passed) for one in checks} == {
-        (week, f"ready_for_{use_case}", True)
-        for week in (BEFORE, WEEK)
-        for use_case in ("trading", "compliance", "research")
-    }
+    carry_out(scene, daemon.tick("readiness").run_requests)
+    assert shown(scene) == ready("trading", "compliance", "research")
     assert scene.one("SELECT count(*) FROM core_events WHERE event_type = 'READINESS_CHANGED'") == (12,)
     assert skipped(daemon.tick("readiness"))
     assert scene.one("SELECT count(*), count(DISTINCT event_id) FROM core_events") == (12, 12)
     assert scene.spine.store.home.published.exists()
 
 
+def test_what_others_judged_is_shown_too(daemon: Daemon) -> None:
+    """Prevents a verdict that a command, or a tick that was cut off, put on record from never reaching Dagster; and a
+    run for what a run has shown."""
+    scene = daemon.scene
+    scene.refresh(*KEYS[:3])
+    assert scene.run("otc.weekly_refresh", *KEYS[3:], publish=True).is_complete  # as commands do, which judge too
+    judge(scene.spine.store, Run("command", "command", scene.clock()), FEED)
+    asked = daemon.tick("readiness").run_requests
+    assert [(one.tags[START], one.tags[END]) for one in asked] == [(BEFORE, BEFORE)]
+
+
 def test_an_empty_store_says_nothing(daemon: Daemon) -> None:
     """Prevents a first start from failing every tick, or from crying for weeks that were never begun."""
     for name in ("readiness", "expectations", "stale"):
         answer = daemon.tick(name)
-        assert skipped(answer) or answer.asset_events == []
+        assert skipped(answer)
     assert daemon.scene.one("SELECT count(*) FROM core_anomalies") == (0,)
 
 

@@ -26,9 +26,10 @@ import pytest
 from market_spine.assets.calendar import capture_weeks
 from market_spine.assets.tables import steps_of
 from market_spine.automation.instance import write_config
+from market_spine.automation.sensors import sensors_of
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
-from market_spine.feeds.otc import OTC
+from market_spine.feeds.otc import FEED, OTC
 from market_spine.settings import Settings, build_spine
 from market_spine.store.ledger import Run
 from market_spine.store.manifest import Question
@@ -54,6 +55,12 @@ LAUNCH = """mutation LaunchPartitionBackfill($backfillParams: LaunchBackfillPara
 STATUS = """query Backfill($id: String!) {
   partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs(limit: 100) { status } } }
 }"""
+TICKS = """query Ticks($in: RepositorySelector!) {
+  sensorsOrError(repositorySelector: $in) {
+    ... on Sensors { results { name sensorState { ticks(limit: 100) { status error { message } } } } }
+  }
+}"""
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "market_spine"}
 MATERIALIZED = "{ assetNodes { assetKey { path } partitionStats { numMaterialized numFailed } } }"
 
 
@@ -124,9 +131,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 def launch(server: Server, job: str, partitions: list[str]) -> str:
     """The id of a backfill of ``job``, asked for as the dialog on the job's page does."""
-    location = {"repositoryName": "__repository__", "repositoryLocationName": "market_spine"}
     params = {
-        "selector": {"partitionSetName": f"{job}_partition_set", "repositorySelector": location},
+        "selector": {"partitionSetName": f"{job}_partition_set", "repositorySelector": REPOSITORY},
         "assetSelection": [{"path": ["otc", name]} for name in BY_TIER],
         "partitionNames": partitions,
         "fromFailure": False,
@@ -167,6 +173,12 @@ def materialized(server: Server) -> dict[str, dict[str, int]]:
         time.sleep(1)
 
 
+def ticks(server: Server) -> dict[str, list[dict[str, Any]]]:
+    """What every sensor's ticks came to: status and error."""
+    sensors = server.ask(TICKS, **{"in": REPOSITORY})["sensorsOrError"]["results"]
+    return {one["name"]: one["sensorState"]["ticks"] for one in sensors}
+
+
 def test_a_backfill_of_a_job_makes_every_partition(tmp_path: Path) -> None:
     """A backfill that reports every partition as made and made one of them: Dagster gives the runs of a job's backfill
     the dimensions of its first partition, and reads those before the range (dagster #28861)."""
@@ -177,7 +189,12 @@ def test_a_backfill_of_a_job_makes_every_partition(tmp_path: Path) -> None:
     with dagster_dev(tmp_path) as server:
         state = finished(server, launch(server, "otc_weekly_refresh", PARTITIONS))
         made = materialized(server)
+        ticked = ticks(server)
 
+    assert set(ticked) == {one.name for one in sensors_of(FEED)}
+    for name, found in ticked.items():
+        assert found, f"{name} has never ticked"
+        assert [one for one in found if one["status"] not in ("SUCCESS", "SKIPPED", "STARTED")] == [], name
     assert state["status"] == "COMPLETED_SUCCESS"
     assert [run["status"] for run in state["runs"]] == ["SUCCESS"] * 2  # one a week; 60 without a backfill policy
     assert made == dict.fromkeys(BY_TIER, WHOLE)
