@@ -5,12 +5,13 @@ Working through the pages with outputs takes stores, and stands in `journeys.tes
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,15 @@ from market_spine.cli.app import app
 from market_spine.domain.contracts import Category, Severity
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.regimes import REGIMES
+from market_spine.domain.tiers import Tier
 from market_spine.feeds import load_feeds
 from market_spine.governance import causes
 from market_spine.governance.calendar import CORRECTED
 from market_spine.governance.expectations import INCOMPLETE_STAGE_CHAIN, LATE_DATA, MISSED_RUNS
 from market_spine.governance.restatement import RESTATED
+from market_spine.sources.delivery import Delivery
+from market_spine.sources.synthetic import SyntheticSource
+from market_spine.sources.synthetic_faults import FAULTS, Fault
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -166,3 +171,32 @@ def test_the_page_of_the_browser_names_what_runs_by_itself() -> None:
     assert {
         name for cells in rows(page, "7. What runs by itself") for name in re.findall(r"`(\w+)`", cells[0])
     } == running
+
+
+def trouble() -> list[list[str]]:
+    """The rows of both tables of the recipe, the code in their first cell without its quotes."""
+    found = rows((DOCS / "failure-scenarios.md").read_text(encoding="utf-8"), "Make your own trouble")
+    return [[cell.strip(" `") for cell in cells] for cells in found]
+
+
+def test_the_recipe_names_every_option_with_its_default() -> None:
+    """Prevents an option that nobody finds, and a default that is not the one that holds."""
+    told = {row[0].partition("=")[0]: row[1] for row in trouble() if len(row) == 3}
+    parameters = inspect.signature(SyntheticSource).parameters.values()
+    options = {one.name: f"{one.default:g}" for one in parameters if one.name != "faults"}
+    assert told == options | {"fault": "none"}
+
+
+def test_the_recipe_names_every_fault() -> None:
+    """Prevents a fault that nobody finds, one that is described as another, and an example that changes nothing."""
+    told = {row[0]: row[1] for row in trouble() if row[0].count(":") == 3 and "=" not in row[0]}
+    assert {Fault.parse(one).name: meaning for one, meaning in told.items()} == {
+        name: " ".join((fault.__doc__ or "").split()) for name, fault in FAULTS.items()
+    }
+    key, shown = WeekKey(date(2025, 11, 14), Tier.OTC), datetime(2025, 12, 17, 15, tzinfo=UTC)  # both 48 hours on
+    (feed,) = load_feeds()
+    sound = SyntheticSource.from_spec("scale=0.05").fetch(feed, key, shown)
+    assert isinstance(sound, Delivery)
+    for one in told:
+        spoilt = SyntheticSource.from_spec(f"scale=0.05,fault={one}").fetch(feed, key, shown)
+        assert not isinstance(spoilt, Delivery) or spoilt.parts != sound.parts, one

@@ -16,7 +16,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
-from market_spine.assets.partitions import partition_key
+from market_spine.assets.partitions import PARTITION_TAG, partition_key
 from market_spine.domain.keys import WeekKey
 
 
@@ -29,11 +29,11 @@ def log_per_partition(
     now: datetime,
     is_blocking: bool = True,
 ) -> None:
-    """Record ``check`` for each partition of a range run; a single partition needs no help.
+    """Record ``check`` for each partition of a range run; a run of one partition, not of a range of one, needs no help.
 
     An evaluation counts as current only beside the materialization that it judges: the newest before this run.
     """
-    if len(keys) < 2:
+    if PARTITION_TAG in context.run.tags:
         return
     names = {key: str(partition_key(key)) for key in keys}
     known = context.instance.event_log_storage.get_latest_storage_id_by_partition(
@@ -47,7 +47,7 @@ def log_per_partition(
                 asset_key=asset,
                 check_name=check,
                 passed=key not in failed,
-                description=f"{key}: {said}",
+                description=f"{name}: {said}",
                 metadata={"reason": dg.MetadataValue.text(said)},
                 severity=severity,
                 partition=name,

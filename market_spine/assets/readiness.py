@@ -16,6 +16,7 @@ from market_spine.domain.contracts import Feed
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.trust import Readiness
 from market_spine.governance.policy import UseCase
+from market_spine.governance.readiness import weeks_known
 from market_spine.store import readiness
 
 NAME = "readiness"
@@ -58,7 +59,8 @@ def readiness_asset(feed: Feed) -> dg.AssetsDefinition:
         run = spine.run_of(context)
         spine.store.ensure()
         weeks = [one.week_ending for one in keys]
-        for transition in judge(spine.store, run, feed, weeks):
+        # Every week, not only these: what this load replaced is in the windows of weeks that it did not make again.
+        for transition in judge(spine.store, run, feed, {*weeks, *weeks_known(spine.store, scope)}):
             context.log.info(transition.message)
         with spine.store.control.read() as connection:
             held = readiness.held(connection, feed.domain, weeks)

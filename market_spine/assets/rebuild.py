@@ -29,13 +29,13 @@ from market_spine.domain.keys import WeekKey
 from market_spine.sources.landing import Landed
 from market_spine.sources.lines import open_part
 from market_spine.store import exchange, journal
+from market_spine.store.differences import Difference
 from market_spine.store.files import EMPTY_CONTENT, canonical_row, contents, relative_path, sha256_of, write_files
 from market_spine.store.ledger import apply
 from market_spine.store.manifest import Capture, Question, by_ids, captures, tables
 from market_spine.store.plan import Target
 from market_spine.store.schema import CAPTURE_INPUTS, DELIVERIES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
-from market_spine.store.verify import Difference
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -13,14 +13,14 @@ A look costs one cheap query where nothing happened. What a tick finds goes thro
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
 from market_spine.assets import readiness, scope
 from market_spine.assets.expected import schedule_of
-from market_spine.assets.partitions import ranges
+from market_spine.assets.partitions import PARTITION_TAG, ranges
 from market_spine.assets.published import publish_all
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import derived_of
@@ -70,8 +70,9 @@ def _readiness_sensor(feed: Feed) -> dg.SensorDefinition:
     def judge(context: dg.SensorEvaluationContext, spine: dg.ResourceParam[Spine]) -> Any:
         now = spine.clock()
         spine.store.ensure()
-        cursor = json.loads(context.cursor or "{}")
-        if not _has_news(spine, cursor, now):
+        cursor = _cursor(context)
+        seen = _seen(spine, feed)
+        if not _has_news(cursor, seen, now):
             return dg.SkipReason("nothing was recorded, and no preliminary period has ended")
         found = scope.judge(spine.store, _run_of(name, now), feed)
         for one in found:
@@ -79,7 +80,8 @@ def _readiness_sensor(feed: Feed) -> dg.SensorDefinition:
         told, weeks = _untold(context, spine, feed, cursor.get("told", 0))
         if found or weeks:
             publish_all(spine, feed)
-        after = json.dumps(_cursor(spine, feed, now) | {"told": told})
+        # ``seen`` was read before judging: what others have committed meanwhile is news for the next tick.
+        after = json.dumps(seen | {"next_at": _next_at(spine, feed, now), "told": told})
         if not weeks:
             return dg.SensorResult(skip_reason="judged: every verdict stands", cursor=after)
         return dg.SensorResult(run_requests=_shows(feed, weeks, told), cursor=after)
@@ -87,24 +89,34 @@ def _readiness_sensor(feed: Feed) -> dg.SensorDefinition:
     return judge
 
 
-def _has_news(spine: Spine, cursor: Mapping[str, Any], now: datetime) -> bool:
+def _cursor(context: dg.SensorEvaluationContext) -> dict[str, Any]:
+    """What the last tick left; nothing where an older version of this code left it in another form."""
+    found = json.loads(context.cursor or "{}")
+    return found if isinstance(found, dict) else {}
+
+
+def _seen(spine: Spine, feed: Feed) -> dict[str, Any]:
+    """What a look depends on, apart from time: the newest transaction, and the code and policy."""
     with spine.store.control.read() as connection:
-        seq = newest_seq(connection)
+        return {"seq": newest_seq(connection), "version": scope.scope_of(feed).version}
+
+
+def _has_news(cursor: Mapping[str, Any], seen: Mapping[str, Any], now: datetime) -> bool:
     next_at = cursor.get("next_at")
-    return seq != cursor.get("seq") or (next_at is not None and now > datetime.fromisoformat(next_at))
+    is_time = next_at is not None and now > datetime.fromisoformat(next_at)
+    return is_time or any(cursor.get(name) != value for name, value in seen.items())
 
 
-def _cursor(spine: Spine, feed: Feed, now: datetime) -> dict[str, Any]:
-    """Up to which transaction was judged, and when the next preliminary period ends."""
+def _next_at(spine: Spine, feed: Feed, now: datetime) -> str | None:
+    """When the next preliminary period ends."""
     with spine.store.control.read() as connection:
-        seq, rows = newest_seq(connection), held(connection, feed.domain).values()
+        rows = held(connection, feed.domain).values()
     ends = [
         datetime.fromisoformat(facts["captured_at"]) + timedelta(hours=facts["preliminary_hours"])
         for facts in (json.loads(row["facts_json"]) for row in rows)
         if facts["captured_at"]
     ]
-    pending = [moment for moment in ends if moment >= now]
-    return {"seq": seq, "next_at": min(pending).isoformat() if pending else None}
+    return min((moment.isoformat() for moment in ends if moment >= now), default=None)
 
 
 def _untold(
@@ -116,9 +128,20 @@ def _untold(
     """
     with spine.store.control.read() as connection:
         lines = logged_after(connection, feed.domain, told)
-    ran = {one: context.instance.has_run(one) for one in {line["execution_id"] for line in lines}}
-    weeks = {WeekKey(line["week_ending"], None) for line in lines if not ran[line["execution_id"]]}
+    runs = {one: context.instance.get_run_by_id(one) for one in {line["execution_id"] for line in lines}}
+    weeks = {
+        WeekKey(line["week_ending"], None)
+        for line in lines
+        if not _has_shown(runs[line["execution_id"]], line["week_ending"])
+    }
     return max((line["seq"] for line in lines), default=told), weeks
+
+
+def _has_shown(run: dg.DagsterRun | None, week: date) -> bool:
+    """Whether ``run`` has evaluated the checks of ``week``: a run of readiness judges all weeks, and shows its own."""
+    tags = run.tags if run else {}
+    first, last = (tags.get(name, tags.get(PARTITION_TAG, "")) for name in (START, END))
+    return first <= str(week) <= last
 
 
 def _shows(feed: Feed, weeks: Collection[WeekKey], told: int) -> list[dg.RunRequest]:
@@ -171,9 +194,11 @@ def _stale_sensor(feed: Feed) -> dg.SensorDefinition:
     )
     def recompute(context: dg.SensorEvaluationContext, spine: dg.ResourceParam[Spine]) -> Any:
         spine.store.ensure()
+        cursor = _cursor(context)
         with spine.store.control.read() as connection:
             seq, committed_at = newest(connection)
-            if context.cursor == str(seq):
+            seen = [seq, scope.scope_of(feed).version]
+            if cursor.get("seen") == seen:
                 return dg.SkipReason("nothing was recorded since the last look")
             now = spine.clock()
             if (committed_at is not None and now - committed_at < QUIET) or _is_busy(context, now):
@@ -182,8 +207,11 @@ def _stale_sensor(feed: Feed) -> dg.SensorDefinition:
             raw = feed.sql_name("raw")
             watched = sorted(weeks_captured(connection, raw))[-schedule_of(feed).watch_weeks :]
             never = unmade(connection, derived_of(feed), raw, watched)
-        context.update_cursor(str(seq))
-        return _requests(feed, plan, never) or dg.SkipReason("nothing is out of date")
+        asked, requests = _requests(feed, plan, never, seq)
+        context.update_cursor(json.dumps({"seen": seen, "asked": asked}))
+        if requests and asked == cursor.get("asked"):
+            return dg.SkipReason("the runs that were asked for left it as it was: spine doctor says why")
+        return requests or dg.SkipReason("nothing is out of date")
 
     return recompute
 
@@ -194,18 +222,19 @@ def _is_busy(context: dg.SensorEvaluationContext, now: datetime) -> bool:
     return context.instance.get_runs_count(of_now) > 0
 
 
-def _requests(feed: Feed, plan: Recompute, never: Mapping[Place, Target]) -> list[dg.RunRequest]:
-    """Runs for what waits for nothing else; a key that is remembered for ever says what they would be made from."""
+def _requests(feed: Feed, plan: Recompute, never: Mapping[Place, Target], seq: int) -> tuple[str, list[dg.RunRequest]]:
+    """Runs for what waits for nothing else, as of transaction ``seq``; and the hash of what they are asked for."""
     reasons = {part.place: list(part.reasons) for part in plan.parts if part.is_stale and not part.sources}
     reasons |= {place: list(target.input_ids) for place, target in never.items()}
     partitions: dict[str, list[WeekKey]] = {}
     for place in reasons:
         partitions.setdefault(place.table_name, []).append(place.key)
-    told = {str(place): why for place, why in reasons.items()}
+    captures = {part.place: part.capture.capture_id for part in plan.parts}
+    told = {str(place): [captures.get(place), *why] for place, why in reasons.items()}
     version = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-    return [
+    return version, [
         dg.RunRequest(
-            run_key=f"{version}:{number}",
+            run_key=f"{seq}:{version}:{number}",
             # A run has one partitioning: weeks and tiers, or weeks.
             job_name=f"{feed.name}_{'weekly_refresh' if '|' in launch.first else 'whole_weeks'}",
             asset_selection=list(launch.assets),

@@ -91,8 +91,7 @@ def remedy(blocking: Iterable[Finding], domain: str) -> str:
     if set(found) == {MINIMUM_RECORDS}:
         again = f"spine run {domain}.weekly_refresh {place} -p min_records=0"
         return f"if the delivery is whole, load it from its --source with: {again}"
-    failed = "spine sql \"FROM core_quality WHERE status = 'failed'\""
-    return f"spine rejects {place}  # the rows that were set aside; where it shows none: {failed}"
+    return f"spine rejects {place}  # the rows that were set aside; where it shows none: spine anomalies list --linked"
 
 
 def blocked_keys(findings: Iterable[Finding]) -> dict[WeekKey, list[Finding]]:

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
-from market_spine.cli.output import Format, FormatOption, Listing, cell, code, escaped, limited, note, say, show
+from market_spine.cli.output import (
+    Format,
+    FormatOption,
+    Listing,
+    cell,
+    code,
+    escaped,
+    hanging,
+    limited,
+    note,
+    say,
+    show,
+    step,
+)
 from market_spine.domain.contracts import Severity
 from market_spine.domain.errors import QueryError
+
+if TYPE_CHECKING:
+    from market_spine.store.store import Store
 
 app = typer.Typer(name="anomalies", no_args_is_help=True, help="What is wrong: list it, show its history, resolve it.")
 SHOWN = 5  # samples on the screen; all 20 for programs
 SEE = "see them with: spine anomalies list --all"
-EXTRA = ("category", "table_name", "affected_records", "times_seen", "detected_at", "last_seen_at", "resolved_at")
+EXTRA = frozenset({"category", "table_name", "affected_records", "times_seen", "detected_at", "last_seen_at"})
+STATE = frozenset({"state", "resolved_at"})  # not shown where all are open
 NUMBER = Annotated[int, typer.Argument(metavar="ID", help="The anomaly's number, from spine anomalies list.")]
 
 
@@ -49,9 +68,10 @@ def list_(
     }
     with control_tables(open_store(settings_of(ctx.obj))) as engine:
         columns, rows = listed(engine, ANOMALIES, **wanted)
-    wrapped, spare = frozenset({"message"}), frozenset({"code", "follows"})
-    listing = Listing(columns, rows, "", wrapped, frozenset(EXTRA), "nothing is wrong", spare=spare)
-    limited(listing, form, limit)
+    wrapped, spare, stacked = frozenset({"message"}), frozenset({"follows", "resolved_at"}), ("code", "message")
+    extra = EXTRA if every else EXTRA | STATE
+    listing = Listing(columns, rows, "", wrapped, extra, "nothing is wrong", spare=spare, stacked=stacked)
+    limited(replace(listing, upright=False), form, limit)
 
 
 @app.command("show")
@@ -74,7 +94,7 @@ def show_(ctx: typer.Context, number: NUMBER, form: FormatOption = Format.TABLE)
         show(Listing([*row, "history_json"], [[*row.values(), log]]), form)
         return
     for name, value in _facts(row):
-        code(f"{name:<14} {cell(value)}")
+        hanging(f"{name:<17}", cell(value))
     if samples := json.loads(row["sample_records"]):
         say("")
         columns = list(samples[0])
@@ -85,7 +105,26 @@ def show_(ctx: typer.Context, number: NUMBER, form: FormatOption = Format.TABLE)
     say("")
     told = ["changed_at", "change", "severity", "actor", "note"]
     rows = [[one[name] for name in told] for one in happened]
-    show(Listing(told, rows, "History", wrapped=frozenset({"note"}), spare=frozenset({"actor"})))
+    wrapped, spare, stacked = frozenset({"note"}), frozenset({"severity"}), ("actor", "note")
+    show(Listing(told, rows, "History", wrapped, spare=spare, stacked=stacked, upright=False))
+    if row["resolved_at"] is None:
+        say("")
+        for command in _steps(store, row):
+            code(f"next: {step(command)}")
+
+
+def _steps(store: Store, row: Mapping[str, Any]) -> list[str]:
+    """What to do about an open anomaly."""
+    from market_spine.cli.request import feed_of
+    from market_spine.cli.state import feeds
+    from market_spine.governance.remedies import steps
+    from market_spine.store.presence import current
+
+    feed = feed_of(feeds(), row["domain"])
+    raw = feed.sql_name("raw")
+    with store.control.read() as connection:
+        there = current(connection, [raw])[raw]
+    return steps(row, feed, there)
 
 
 def _facts(row: dict[str, Any]) -> list[tuple[str, Any]]:

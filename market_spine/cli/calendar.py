@@ -142,8 +142,14 @@ def apply(
 ) -> None:
     """Tell what a correction changes and what follows from it, and with --yes do exactly that.
 
-    A new vintage is recorded, the weeks whose sessions change are captured again, and what was made from them is
-    calculated again. As of an earlier moment the old calendar goes on answering. Exit code 1: there is something to do.
+    A new vintage is recorded; the weeks whose sessions change are captured again, and what was made from them too.
+
+    As of an earlier moment the old calendar goes on answering. Exit code 1: there is something to do.
+
+    \b
+    spine calendar apply --example > correction.yaml
+    spine calendar apply correction.yaml
+    spine calendar apply correction.yaml --yes
 
     Example: spine calendar apply --example
     """
@@ -155,11 +161,8 @@ def apply(
     if example:
         code(EXAMPLE.rstrip())
         return
-    if file is None:
-        raise CalendarError("which correction?", "spine calendar apply FILE.yaml  # for a file: --example")
-    if plan and yes:
-        raise CalendarError("--plan and --yes say opposite things", "spine calendar apply FILE.yaml --plan  # or --yes")
-    correction, store = read_correction(file), _store(ctx)
+    path = _asked(file, plan and yes)
+    correction, store = read_correction(path), _store(ctx)
     planned = automation.plan(store, correction, feeds())
     if planned.is_done:
         corrections.nothing_to_do(planned, store, form)
@@ -167,8 +170,16 @@ def apply(
     if yes:
         corrections.carry_out(ctx.obj, store, planned, form)
         return
-    corrections.tell(planned, form, file)
+    corrections.tell(planned, form, path)
     raise typer.Exit(NOT_SATISFIED)
+
+
+def _asked(file: Path | None, is_both: bool) -> Path:
+    if file is None:
+        raise CalendarError("which correction?", "spine calendar apply FILE.yaml  # for a file: --example")
+    if is_both:
+        raise CalendarError("--plan and --yes say opposite things", "spine calendar apply FILE.yaml --plan  # or --yes")
+    return file
 
 
 def _store(ctx: typer.Context) -> Store:

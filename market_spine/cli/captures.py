@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.options import LimitOption, OneTierOption, TierOption, WeekOption, tiers_of, week_of
 from market_spine.cli.output import Format, FormatOption, Listing, cell, code, limited, say, show
 from market_spine.domain.errors import PartitionError, QueryError
 
@@ -57,7 +57,7 @@ def show_(
     ctx: typer.Context,
     capture: Annotated[str, typer.Argument(metavar="ID|TABLE", help="Capture id, its short form, or a table.")],
     week: WeekOption = None,
-    tier: TierOption = None,
+    tier: OneTierOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Show one capture: file, landing, run, inputs and checks. With a table, a week and a tier: the current one.
@@ -132,7 +132,7 @@ def diff(
         str | None, typer.Argument(metavar="[B]", help="The later capture's id; the current one if unset.")
     ] = None,
     week: WeekOption = None,
-    tier: TierOption = None,
+    tier: OneTierOption = None,
     limit: LimitOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:

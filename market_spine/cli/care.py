@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from market_spine.cli.door import NOT_SATISFIED
-from market_spine.cli.output import Format, FormatOption, Listing, code, escaped, note, say, show
+from market_spine.cli.output import Format, FormatOption, Listing, code, escaped, many, note, say, show, step
 from market_spine.domain.errors import SpineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from market_spine.store.differences import Difference
     from market_spine.store.store import Store
-    from market_spine.store.verify import Difference
 
 NEXT = {
     "spine demo": "the whole way, offline, in a home of its own",
     "spine backfill --weeks-back 4": "the newest four weeks of the source",
     "spine catalog": "what there is to run and to read",
 }
+CONTROL = "move the control database away"  # as remedies say it
 database = typer.Typer(name="db", no_args_is_help=True, help="The control database.")
 
 
@@ -100,13 +102,13 @@ def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
     from market_spine.cli.state import open_store, settings_of
     from market_spine.governance.certificates import verify as check_certificates
     from market_spine.sources.landing import Landing
-    from market_spine.store.verify import Difference
+    from market_spine.store.differences import Difference
     from market_spine.store.verify import verify as check
 
     store = open_store(settings_of(ctx.obj))
     landed = Landing(str(store.home.landing)).verify()
     found = [*check(store), *(Difference("landing", one.name, one.reason, one.override) for one in landed)]
-    differences([*found, *check_certificates(store)], form, "everything is there, whole and unaltered")
+    differences(store, [*found, *check_certificates(store)], form, "everything is there, whole and unaltered")
 
 
 def rebuild(
@@ -135,23 +137,38 @@ def rebuild(
     if form is Format.TABLE:
         say(f"{report.rebuilt:,} captures made again and compared, {report.kept:,} kept as they are")
     did = "exchanged for the old ones" if report.swapped else "nothing exchanged"
-    differences(report.differences, form, f"all of them agree; {did}")
+    differences(spine.store, report.differences, form, f"all of them agree; {did}")
 
 
-def differences(found: Sequence[Difference], form: Format, agreed: str) -> None:
+def differences(store: Store, found: Sequence[Difference], form: Format, agreed: str) -> None:
     """Each thing that is not as recorded, and the exit code that says so; ``agreed`` where there is none."""
+    found = [replace(one, remedy=_placed(one.remedy, store)) for one in found]
     columns = ["kind", "name", "detail", "remedy"]
     rows = [list(asdict(one).values()) for one in found]
     listing = Listing(columns, rows, wrapped=frozenset({"name", "detail", "remedy"}), empty=agreed)
     if form is Format.TABLE and found:
-        for one in found:
-            say(f"[red]{one.kind}[/] {escaped(one.name)}")
-            code(f"  {one.detail}\n  next: {one.remedy}")
+        _tell(found)
     else:
         show(listing, form)
     if found:
-        note(f"[red]{len(found):,} differences[/]")
+        note(f"[red]{many(len(found), 'difference')}[/]")
         raise typer.Exit(NOT_SATISFIED)
+
+
+def _placed(remedy: str, store: Store) -> str:
+    """``remedy`` for this store, wherever it is pasted: with the files that are to be moved."""
+    files = " ".join(shlex.quote(str(path)) for path in store.control.files)
+    return step(remedy.replace(CONTROL, f"{CONTROL} ({files})") if files else remedy)
+
+
+def _tell(found: Sequence[Difference]) -> None:
+    """Thing by thing; a remedy that several in a row share stands once, after the last of them."""
+    for remedy, same in groupby(found, lambda one: one.remedy):
+        for (kind, name), of_one in groupby(same, lambda one: (one.kind, one.name)):
+            say(f"[red]{kind}[/] {escaped(name)}")
+            for one in of_one:
+                code(f"  {one.detail}")
+        code(f"  next: {remedy}")
 
 
 def gc(

@@ -15,7 +15,7 @@ import typer
 
 from market_spine.cli.care import differences
 from market_spine.cli.options import LimitOption, WeekOption, week_of
-from market_spine.cli.output import Format, FormatOption, Listing, cell, code, limited, say, show
+from market_spine.cli.output import Format, FormatOption, Listing, cell, code, limited, many, say, show
 from market_spine.domain.errors import QueryError, SpineError, StoreError
 
 if TYPE_CHECKING:
@@ -144,9 +144,9 @@ def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
         certificates, links = counts(connection)
     found = check(store)
     if not found and form is Format.TABLE:
-        say(f"{certificates:,} certificates, {links:,} links: all whole")
+        say(f"{many(certificates, 'certificate')}, {many(links, 'link')}: all whole")
     else:
-        differences(found, form, "")
+        differences(store, found, form, "")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from market_spine.cli.door import FAILED, NOT_SATISFIED
-from market_spine.cli.output import Format, Listing, advise, escaped, say, show
+from market_spine.cli.output import Format, Listing, advise, escaped, many, say, show
 from market_spine.cli.state import State
 from market_spine.domain.tiers import ALL_TIERS
 
@@ -139,16 +139,12 @@ def _partition_rows(plan: CorrectionPlan) -> list[list[str]]:
 def _totals(plan: CorrectionPlan) -> str:
     tables = dict.fromkeys(place.table_name for place in plan.partitions)
     windows = [place for place in plan.partitions if plan.weeks_back[place.table_name]]
-    told = f"{_many(len(plan.weeks), 'week')} of the calendar"
+    told = f"{many(len(plan.weeks), 'week')} of the calendar"
     if tables:
-        told += f", {_many(len(plan.partitions), 'partition')} of {_many(len(tables), 'table')}"
+        told += f", {many(len(plan.partitions), 'partition')} of {many(len(tables), 'table')}"
     if windows:
         told += f"; {len(windows):,} of them are windows"
     return told
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def carry_out(state: State, store: Store, plan: CorrectionPlan, form: Format) -> None:

@@ -111,6 +111,7 @@ def _play_all(state: State, keep: bool) -> None:
 def _play_scenario(state: State, name: Name) -> None:
     """One scenario, in a home of its own."""
     from market_spine.automation.pipelines import find
+    from market_spine.cli import demo_story
     from market_spine.cli.care import publish_again
     from market_spine.cli.query import fill
     from market_spine.cli.scenario import Ending, Stage
@@ -129,6 +130,7 @@ def _play_scenario(state: State, name: Name) -> None:
     with spine.store.engine() as engine:
         fill(spine.store, engine)
         scenario.explain(Ending(engine))
+    demo_story.suggest(home, scenario.ask)
 
 
 def _spine_of(state: State, recipe: str, folder: str = "") -> tuple[Spine, Path]:

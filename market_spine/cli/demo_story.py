@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def tell(store: Store, home: Path) -> None:
         _listing(engine, REJECTS, "What was set aside, and why")
         _late(engine)
         _listing(engine, READY, "Which weeks may be used for trading, on the last of these days")
-    _next(home, restated)
+    suggest(home, next_words(restated))
 
 
 def _rows(engine: DuckDBPyConnection, sql: str, *values: object) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -113,17 +114,29 @@ def _late(engine: DuckDBPyConnection) -> None:
     say("")
 
 
-def next_commands(home: Path, restated: dict[str, Any]) -> list[str]:
-    """Commands that work on the demo's home, as this program was called."""
-    spine = f"{_program()} --home {shlex.quote(_near(home))}"
+def next_words(restated: dict[str, Any]) -> list[str]:
+    """What to ask of the demo's store."""
     where = f"--week-ending {restated['week_ending']} --tier {restated['tier']}"
     known = f"{restated['known']:%Y-%m-%d}"
     return [
-        f"{spine} readiness otc --week {restated['week_ending']} --ready-for trading",
-        f"{spine} captures impact otc_raw {where}",
-        f"{spine} query symbol_summary {where} --symbol {restated['symbol']} --as-of {known}",
-        f"{spine} sql \"FROM otc_top_venues('{restated['week_ending']}', 'NMS_TIER_1', n := 5)\"",
+        f"readiness otc --week {restated['week_ending']} --ready-for trading",
+        f"captures impact otc_raw {where}",
+        f"query symbol_summary {where} --symbol {restated['symbol']} --as-of {known}",
+        f"sql \"FROM otc_top_venues('{restated['week_ending']}', 'NMS_TIER_1', n := 5)\"",
     ]
+
+
+def next_commands(home: Path, words: Iterable[str]) -> list[str]:
+    """``words`` as commands that work on the store in ``home``, as this program was called."""
+    spine = f"{_program()} --home {shlex.quote(_near(home))}"
+    return [f"{spine} {one}" for one in words]
+
+
+def suggest(home: Path, words: Iterable[str]) -> None:
+    """The end of a demo and of each scenario: commands to copy."""
+    say("[bold]Try next[/]")
+    for command in next_commands(home, words):
+        code(f"  {command}")
 
 
 def _near(path: Path) -> str:
@@ -137,9 +150,3 @@ def _program() -> str:
     here, found = Path(sys.argv[0]), shutil.which("spine")
     is_found = found is not None and here.exists() and Path(found).samefile(here)
     return "spine" if is_found or here.name != "spine" else shlex.quote(_near(here.absolute()))
-
-
-def _next(home: Path, restated: dict[str, Any]) -> None:
-    say("[bold]Try next[/]")
-    for command in next_commands(home, restated):
-        code(f"  {command}")

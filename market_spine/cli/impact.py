@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from market_spine.cli.options import TierOption, WeekOption, tiers_of, week_of
-from market_spine.cli.output import Format, FormatOption, Listing, escaped, note, say, show
+from market_spine.cli.output import Format, FormatOption, Listing, escaped, many, note, say, show
 from market_spine.domain.errors import QueryError
 
 if TYPE_CHECKING:
@@ -175,12 +175,13 @@ def _listing(
 
 def _tell(asked: Asked, found: Sequence[Dependent], views: dict[str, list[str]]) -> None:
     say(f"[bold]{asked.text}[/]  {escaped(asked.description)}\n")
-    rows = [[one.table_name, ", ".join(one.columns) or "(no column)", ", ".join(one.through)] for one in found]
-    listing = Listing(["table", "columns", "through"], rows, wrapped=frozenset({"columns", "through"}))
-    show(replace(listing, empty="nothing is made from it"))
+    rows = [[one.table_name, ", ".join(one.through), ", ".join(one.columns) or "(no column)"] for one in found]
+    columns, wrapped = ["table", "through", "columns"], frozenset({"through", "columns"})
+    empty = "nothing is made from it"
+    show(Listing(columns, rows, wrapped=wrapped, empty=empty, stacked=("through", "columns"), upright=False))
     if found:
         count = sum(len(one.columns) for one in found)
-        say(f"\n{len(found)} tables, {count} columns. {COVERED}")
+        say(f"\n{many(len(found), 'table')}, {many(count, 'column')}. {COVERED}")
     if windows := [f"{one.table_name} ({one.weeks_back + 1} weeks)" for one in found if one.weeks_back]:
         say(f"Windows: {', '.join(windows)}")
     if views:
@@ -202,4 +203,4 @@ def _tell_partitions(follows: dict[Place, tuple[Place, ...]]) -> None:
     title = "Current captures that follow from it"
     show(Listing(["table", "partitions"], rows, title, frozenset({"partitions"}), empty="no current capture follows"))
     if rows:
-        say(f"\n{len(follows):,} captures of {len(by_table)} tables")
+        say(f"\n{many(len(follows), 'capture')} of {many(len(by_table), 'table')}")

@@ -19,6 +19,9 @@ TierOption = Annotated[
     list[str] | None,
     typer.Option("--tier", "-t", metavar="TIER", help="NMS_TIER_1, NMS_TIER_2 or OTC; may be repeated."),
 ]
+OneTierOption = Annotated[
+    list[str] | None, typer.Option("--tier", "-t", metavar="TIER", help="NMS_TIER_1, NMS_TIER_2 or OTC: one of them.")
+]
 SourceOption = Annotated[
     str | None,
     typer.Option(

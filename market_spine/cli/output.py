@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from math import isfinite
+from textwrap import wrap
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 GAP = 2  # spaces between columns
 MIN_WRAPPED = 24  # a text column that wraps is never narrower
+WHOLE = 30  # words of up to so many characters are not broken, where there is room: names of columns, codes
 Row = Sequence[Any]
+Sizes = dict[int, tuple[int, int, int]]  # column -> its widest line, what keeps its words whole, the least
+WIDEST, WORDS_WHOLE, LEAST = range(3)
 
 HOME: ContextVar[str] = ContextVar("home", default="")  # what --home said
 # Commands that look at a store: advice to one who named it with --home names it too.
@@ -70,7 +74,8 @@ FormatOption = Annotated[Format, typer.Option("--format", "-f", help="table for 
 class Listing:
     """Rows to show. ``wrapped`` columns may break over lines, ``extra`` ones are in JSON and CSV only.
 
-    Where not all fit the width, ``spare`` columns give way first, the last ones before the others.
+    Where not all fit the width, the first of two ``stacked`` columns stands above the other one, in its place; then
+    ``spare`` columns give way, the last ones before the others. A single row that does not fit stands ``upright``.
     """
 
     columns: Sequence[str]
@@ -81,6 +86,8 @@ class Listing:
     empty: str = "nothing"
     headers: dict[str, str] = field(default_factory=dict)
     spare: frozenset[str] = field(default_factory=frozenset)
+    stacked: tuple[str, str] | None = None
+    upright: bool = True
 
 
 def out() -> Console:
@@ -105,6 +112,18 @@ def say(text: str) -> None:
 def code(text: str) -> None:
     """SQL or a command, to be copied: never broken, whatever the width."""
     out().print(text, soft_wrap=True, markup=False)
+
+
+def hanging(head: str, text: str) -> None:
+    """``text`` behind ``head``; what wraps goes on below its beginning. No word is broken: ids are to be copied."""
+    room = max(out().width - len(head), MIN_WRAPPED)
+    lines = wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    code(head + f"\n{' ' * len(head)}".join(lines))
+
+
+def many(count: int, what: str) -> str:
+    """``count`` of ``what``, which is named in the singular."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def step(advice: str) -> str:
@@ -219,17 +238,33 @@ def show_table(listing: Listing) -> None:
         return
     shown = [place for place, name in enumerate(listing.columns) if name not in listing.extra]
     cells = {place: [cell(row[place]) for row in listing.rows] for place in shown}
-    if len(listing.rows) == 1 and _needed(listing, cells, shown) > console.width:
-        _show_one(console, listing, cells)
+    whole = (listing, cells)
+    if listing.stacked and _needed(_sizes(listing, cells), shown, WORDS_WHOLE) > console.width:
+        listing, cells = _stacked(listing, cells, listing.stacked)
+    sizes = _sizes(listing, cells)
+    if len(listing.rows) == 1 and listing.upright and _needed(sizes, [*cells]) > console.width:
+        _show_one(console, *whole)
         return
-    kept, constant, hidden = _fit(listing, cells, console.width)
-    console.print(_table(listing, {place: cells[place] for place in kept}, console.width))
+    kept, constant, hidden = _fit(listing, cells, sizes, console.width)
+    widths = _widths(listing, {place: sizes[place] for place in kept}, console.width)
+    console.print(_table(listing, {place: cells[place] for place in kept}, widths))
     if constant:
         told = ", ".join(f"{listing.columns[place]} {cells[place][0]}" for place in constant)
         console.print(f"[dim]every row: {escaped(told)}[/]")
     if hidden:
         names = ", ".join(listing.columns[place] for place in hidden)
         console.print(f"[dim]not shown at this width: {escaped(names)} (--format csv has all)[/]")
+
+
+def _stacked(
+    listing: Listing, cells: dict[int, list[str]], names: tuple[str, str]
+) -> tuple[Listing, dict[int, list[str]]]:
+    """The two columns ``names`` in one, the first above the second."""
+    above, below = map([*listing.columns].index, names)
+    both = [f"{one}\n{other}".rstrip() for one, other in zip(cells[above], cells[below], strict=True)]
+    header = f"{_header(listing, above)} / {_header(listing, below)}"
+    kept = {place: both if place == below else texts for place, texts in cells.items() if place != above}
+    return replace(listing, headers=listing.headers | {names[1]: header}), kept
 
 
 def _show_one(console: Console, listing: Listing, cells: dict[int, list[str]]) -> None:
@@ -243,33 +278,58 @@ def _show_one(console: Console, listing: Listing, cells: dict[int, list[str]]) -
     console.print(table)
 
 
-def _fit(listing: Listing, cells: dict[int, list[str]], width: int) -> tuple[list[int], list[int], list[int]]:
+def _fit(
+    listing: Listing, cells: dict[int, list[str]], sizes: Sizes, width: int
+) -> tuple[list[int], list[int], list[int]]:
     """Which columns are kept, which are told below the table, and which do not fit."""
     kept = list(cells)
     constant: list[int] = []
-    while kept and _needed(listing, cells, kept) > width:
+    while kept and _needed(sizes, kept) > width:
         same = [place for place in kept if len(cells[place]) > 1 and len(set(cells[place])) == 1]
         if not same or len(kept) <= 2:
             break
         kept.remove(same[0])
         constant.append(same[0])
     hidden: list[int] = []
-    while len(kept) > 1 and _needed(listing, cells, kept) > width:
+    while len(kept) > 1 and _needed(sizes, kept) > width:
         spare = [place for place in kept if listing.columns[place] in listing.spare]
         hidden.append((spare or kept)[-1])
         kept.remove(hidden[-1])
     return kept, constant, sorted(hidden)
 
 
-def _needed(listing: Listing, cells: dict[int, list[str]], places: list[int]) -> int:
+def _sizes(listing: Listing, cells: dict[int, list[str]]) -> Sizes:
+    """Per column the width of its widest line, the one that keeps its words whole, and the least."""
     from rich.cells import cell_len
 
-    total = GAP * (len(places) - 1)
-    for place in places:
-        name = listing.columns[place]
-        widest = max(map(cell_len, [_header(listing, place), *cells[place]]))
-        total += min(widest, MIN_WRAPPED) if name in listing.wrapped else widest
-    return total
+    found = {}
+    for place, texts in cells.items():
+        lines = [line for text in (_header(listing, place), *texts) for line in text.splitlines()]
+        widest = whole = least = max(map(cell_len, lines), default=0)
+        if listing.columns[place] in listing.wrapped:
+            words = (cell_len(word) for line in lines for word in line.split())
+            least = min(widest, MIN_WRAPPED)
+            whole = max([least, *(size for size in words if size <= WHOLE)])
+        found[place] = (widest, whole, least)
+    return found
+
+
+def _needed(sizes: Sizes, places: Sequence[int], kind: int = LEAST) -> int:
+    return GAP * (len(places) - 1) + sum(sizes[place][kind] for place in places)
+
+
+def _widths(listing: Listing, sizes: Sizes, width: int) -> dict[int, int]:
+    """The widths of wrapped columns: the widest give way first, and words are broken only where there is no room."""
+    chosen = {place: one for place, one in sizes.items() if listing.columns[place] in listing.wrapped}
+    others = sum(one[WIDEST] for place, one in sizes.items() if place not in chosen)
+    room = width - GAP * (len(sizes) - 1) - others
+    wide, *leasts = ([one[kind] for one in chosen.values()] for kind in (WIDEST, WORDS_WHOLE, LEAST))
+    for least in (*leasts, [1] * len(chosen)):
+        for most in range(width, 0, -1):
+            found = [min(widest, max(low, most)) for widest, low in zip(wide, least, strict=True)]
+            if sum(found) <= room:
+                return dict(zip(chosen, found, strict=True))
+    return {}
 
 
 def _header(listing: Listing, place: int) -> str:
@@ -277,7 +337,7 @@ def _header(listing: Listing, place: int) -> str:
     return listing.headers.get(name, name)
 
 
-def _table(listing: Listing, cells: dict[int, list[str]], width: int) -> Table:
+def _table(listing: Listing, cells: dict[int, list[str]], widths: dict[int, int]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -290,6 +350,7 @@ def _table(listing: Listing, cells: dict[int, list[str]], width: int) -> Table:
             Text(_header(listing, place)),
             justify="right" if is_number else "left",
             no_wrap=name not in listing.wrapped,
+            width=widths.get(place),
             overflow="fold" if name in listing.wrapped else "ellipsis",
         )
     for texts in zip(*cells.values(), strict=True):
@@ -313,6 +374,7 @@ STYLES = {
     "WARN": "yellow",
     "in force": "green",
     "superseded": "dim",
+    "resolved": "dim",
     "CERTIFIED": "green",
     "PRELIMINARY": "yellow",
     "BLOCKED": "red",

@@ -39,7 +39,8 @@ DELIVERIES = f"""
 ANOMALIES = """
     SELECT id, severity, week_ending, tier, code, message,
            (SELECT count(*) FROM core_anomalies b WHERE b.cause_id = a.id AND b.resolved_at IS NULL) AS follows,
-           category, table_name, affected_records, times_seen, detected_at, last_seen_at, resolved_at
+           CASE WHEN resolved_at IS NULL THEN 'open' ELSE 'resolved' END AS state, resolved_at,
+           category, table_name, affected_records, times_seen, detected_at, last_seen_at
     FROM (SELECT *, resolved_at IS NULL AS is_open, cause_id IS NULL AS is_root FROM core_anomalies) a
     WHERE {filters}
     ORDER BY resolved_at IS NOT NULL, list_position(['CRITICAL', 'ERROR', 'WARN', 'INFO'], severity),

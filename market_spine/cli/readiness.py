@@ -9,7 +9,20 @@ import typer
 
 from market_spine.cli.door import NOT_SATISFIED
 from market_spine.cli.options import week_of
-from market_spine.cli.output import Format, FormatOption, Listing, cell, code, escaped, limited, out, say, show, step
+from market_spine.cli.output import (
+    Format,
+    FormatOption,
+    Listing,
+    cell,
+    code,
+    escaped,
+    hanging,
+    limited,
+    out,
+    say,
+    show,
+    step,
+)
 from market_spine.domain.errors import QueryError
 
 if TYPE_CHECKING:
@@ -91,9 +104,36 @@ def _show_weeks(rows: list[dict[str, Any]], limit: int | None, form: Format) -> 
         [*(row[name] for name in columns[:-1]), "; ".join(one["message"] for one in json.loads(row["blocking_issues"]))]
         for row in rows
     ]
-    spare = frozenset({"certified_at", "certified_by"})
-    listing = Listing(columns, told, wrapped=frozenset({columns[-1]}), spare=spare, empty="no week was ever captured")
+    if form is Format.TABLE:
+        told = folded(told)
+    wrapped, spare = frozenset({columns[0], columns[-1]}), frozenset({"certified_at", "certified_by"})
+    listing = Listing(columns, told, wrapped=wrapped, spare=spare, empty="no week was ever captured")
     limited(listing, form, limit)
+
+
+def folded(rows: list[list[Any]]) -> list[list[Any]]:
+    """Weeks of one use with the same state and the same against them in one row, which stands where its newest does."""
+    from market_spine.domain.keys import WeekKey
+    from market_spine.domain.spans import spans
+
+    blocks: dict[tuple[Any, ...], list[list[Any]]] = {}
+    for row in rows:
+        blocks.setdefault((*row[1:3], row[-1]), []).append(row)
+    told = []
+    for (use_case, state, against), same in blocks.items():
+        keys = [WeekKey(row[0], None) for row in same]
+        weeks = (f"{first}" if first == last else f"{first} .. {last}" for first, last, _ in spans(keys))
+        by = ", ".join(dict.fromkeys(row[4] for row in same if row[4])) or None
+        told.append([", ".join(weeks), use_case, state, _span([row[3] for row in same if row[3]]), by, against])
+    return told
+
+
+def _span(moments: list[datetime]) -> datetime | str | None:
+    """The moment that all are, or the days from the first to the last."""
+    first, last = min(moments, default=None), max(moments, default=None)
+    if first is None or last is None or first == last:
+        return first
+    return f"{first:%Y-%m-%d}" if first.date() == last.date() else f"{first:%Y-%m-%d} .. {last:%Y-%m-%d}"
 
 
 def _tell(feed: Feed, row: Mapping[str, Any], now: datetime) -> None:
@@ -113,7 +153,7 @@ def _tell(feed: Feed, row: Mapping[str, Any], now: datetime) -> None:
     if issues := json.loads(row["blocking_issues"]):
         say("\nBlocking issues:")
         for issue in issues:
-            say(f"  - {escaped(issue['message'])}")
+            hanging("  - ", issue["message"])
             code(f"    next: {step(issue['remedy'])}")
 
 

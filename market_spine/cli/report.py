@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from market_spine.cli.output import STYLES, Format, Listing, advise, escaped, note, say, show
 from market_spine.cli.work import Forecast, Tally
@@ -108,7 +108,7 @@ def findings(found: Sequence[Failed]) -> None:
         told = f"{place}: {one.check}: {one.actual}, expected {one.expected}"
         note(f"[{STYLES[one.severity]}]{one.severity}:[/] {escaped(told)}")
     if found:
-        advise("spine sql \"FROM core_quality WHERE status = 'failed'\"")
+        advise("spine anomalies list --linked")
 
 
 def out_of_date(found: Sequence[Stale]) -> None:
@@ -117,6 +117,18 @@ def out_of_date(found: Sequence[Stale]) -> None:
         tables = ", ".join(sorted({one.capture.table_name for one in found}))
         note(f"[yellow]out of date:[/] {len(found):,} capture{'s' if len(found) > 1 else ''} of {tables}")
         advise("spine recompute --yes  # without --yes: what and why")
+
+
+def no_longer_certified(lost: Sequence[Mapping[str, Any]]) -> None:
+    """Weeks that what was loaded took out of certification, a line per use, with the command that says why."""
+    weeks: dict[str, list[date]] = {}
+    for row in lost:
+        weeks.setdefault(row["ready_for"], []).append(row["week_ending"])
+    for ready_for, found in weeks.items():
+        named = ", ".join(in_words((ALL_TIERS, week) for week in found))
+        note(f"[yellow]no longer certified for {escaped(ready_for)}:[/] {named}")
+    if lost:
+        advise(f"spine readiness {lost[0]['domain']}  # says why, and what helps")
 
 
 def in_words(places: Iterable[tuple[str, date]]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from market_spine.cli.captures import SEE, chosen_capture
-from market_spine.cli.options import TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.options import OneTierOption, WeekOption, tiers_of, week_of
 from market_spine.cli.output import Format, FormatOption, Listing, cell, escaped, note, say, show
 from market_spine.domain.errors import QueryError
 
@@ -30,7 +30,7 @@ def impact(
     ctx: typer.Context,
     capture: Annotated[str, typer.Argument(metavar="TABLE|ID", help="A raw table, or the id of a raw capture.")],
     week: WeekOption = None,
-    tier: TierOption = None,
+    tier: OneTierOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Tell what a restatement changed: symbols, shares, measures, and which windows and certificates it reached.

@@ -70,7 +70,10 @@ def backfill(
         str | None, typer.Option("--to", metavar="FRIDAY", help="Last week; the newest one if unset.")
     ] = None,
     weeks_back: Annotated[
-        int | None, typer.Option("--weeks-back", min=1, metavar="N", help="The last N weeks, of all tiers.")
+        int | None,
+        typer.Option(
+            "--weeks-back", min=1, metavar="N", help="The last N weeks that are due of every tier, and newer ones."
+        ),
     ] = None,
     tier: TierOption = None,
     source: SourceOption = None,
@@ -198,6 +201,7 @@ def _start(state: State, spine: Spine, request: Request, form: Format, is_missin
     report.outcome(found, counted, form, request.feed.sql_name("raw"))
     report.findings(work.failed_checks(spine.store, found))
     report.out_of_date(work.out_of_date(spine.store, request.feed))
+    report.no_longer_certified(work.no_longer_certified(spine.store, request.feed, found))
     if found.failures:  # the work itself failed: whether the partitions could be had is not known
         raise typer.Exit(FAILED)
     if is_missing or any(one.lacking for one in counted):

@@ -13,16 +13,19 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from market_spine.cli.output import Listing, cell, escaped, out, say, show
+from market_spine.cli.report import in_words
 from market_spine.cli.request import Params, Request
 from market_spine.domain.contracts import Severity
 from market_spine.domain.errors import SpineError
 from market_spine.domain.keys import WeekKey
+from market_spine.domain.tiers import ALL_TIERS
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
     from duckdb import DuckDBPyConnection
 
     from market_spine.assets.spine import Spine
+    from market_spine.automation.calendar import Applied
     from market_spine.automation.launch import Outcome
     from market_spine.domain.contracts import Feed
 
@@ -34,6 +37,11 @@ def _hanging(text: str) -> str:
     """``text`` in lines that fit behind the moment, or below one."""
     lines = textwrap.wrap(text, out().width - INDENT, break_long_words=False, break_on_hyphens=False)
     return f"\n{' ' * INDENT}".join(lines)
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    """An anomaly by its code and place."""
+    return f"{row['code']} {row['tier']} {row['week_ending']}"
 
 
 def moment(text: str) -> datetime:
@@ -88,20 +96,28 @@ class Stage:
         judge(self.spine.store, run, self.feed)
         for row in roots([*changes.opened, *changes.changed]):
             if row["severity"] in (Severity.ERROR, Severity.CRITICAL):
-                self.tell(f"{row['severity']}: {row['code']} {row['tier']} ({row['message']})")
+                self.tell(f"{row['severity']}: {_named(row)} ({row['message']})")
         for row in changes.resolved:
-            self.tell(f"resolved: {row['code']} {row['tier']} ({row['resolution_note']})")
+            self.tell(f"resolved: {_named(row)} ({row['resolution_note']})")
         with self.spine.store.control.read() as connection:
-            rows = held(connection, self.feed.domain)
-        for (week, use_case), row in sorted(rows.items()):
-            before, state = self.states.get((week, use_case)), row["state"]
-            self.states[week, use_case] = state
-            if (week, use_case) in self.watched and before != state:
-                self.tell(f"{week} for {use_case}: {f'{before} -> ' if before else ''}{state}")
+            self._turns({place: row["state"] for place, row in held(connection, self.feed.domain).items()})
 
-    def correct(self, changes: Mapping[str, Any], reason: str, dated: date) -> None:
-        """A correction of the trading calendar, and everything that follows from it."""
-        from market_spine.automation.calendar import apply_correction, follow_up
+    def _turns(self, states: Mapping[tuple[date, str], str]) -> None:
+        """What became of the watched verdicts; weeks with which the same happened stand together."""
+        turned: dict[str, list[tuple[str, date]]] = {}
+        for place in sorted(self.watched):
+            before, state = self.states.get(place), states.get(place)
+            if state and before != state:
+                week, use_case = place
+                told = f"for {use_case}: {f'{before} -> ' if before else ''}{state}"
+                turned.setdefault(told, []).append((ALL_TIERS, week))
+        for told, weeks in turned.items():
+            self.tell(f"{', '.join(in_words(weeks))} {told}")
+        self.states.update(states)
+
+    def correct(self, changes: Mapping[str, Any], reason: str, dated: date) -> Applied:
+        """A correction of the trading calendar, and what the sensors make of it before anything has followed."""
+        from market_spine.automation.calendar import apply_correction
         from market_spine.domain.corrections import correction_from
 
         self.spine.store.ensure()
@@ -109,12 +125,21 @@ class Stage:
         applied = apply_correction(
             self.spine, correction_from(file, "demo"), [self.feed], self.instance, self.log_level
         )
-        for month in applied.plan.months:
-            self.tell(f"{month.year}-{month.month:02}: {month.before} -> {month.after} sessions")
-        weeks = ", ".join(str(one.week) for one in applied.plan.weeks) or "none"
-        self.tell(f"weeks captured again: {weeks}; out of date because of it: {len(applied.plan.partitions)} captures")
-        if applied.plan.partitions:
-            follow_up(self.spine, applied, [self.feed], self.instance, self.log_level)
+        if applied.plan.weeks:
+            for month in applied.plan.months:
+                self.tell(f"{month.year}-{month.month:02}: {month.before} -> {month.after} sessions")
+            weeks = ", ".join(str(one.week) for one in applied.plan.weeks)
+            stale = len(applied.plan.partitions)
+            self.tell(f"captured again: the calendar of {weeks}; out of date because of it: {stale} captures")
+            self.look()
+        return applied
+
+    def follow(self, applied: Applied) -> None:
+        """What a correction put out of date is made again, and the look of the sensors afterwards."""
+        from market_spine.automation.calendar import follow_up
+
+        made = follow_up(self.spine, applied, [self.feed], self.instance, self.log_level).partitions
+        self.tell(f"{sum(map(len, made.values()))} captures made again")
         self.look()
 
     def tell(self, text: str) -> None:

@@ -15,7 +15,7 @@ from market_spine.cli.output import cell
 from market_spine.cli.scenario import Ending, Stage
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
-from market_spine.domain.weeks import last_n_weeks
+from market_spine.domain.weeks import last_n_weeks, weeks_between
 
 WEEK = date(
     2025, 11, 14
@@ -41,12 +41,13 @@ class Name(StrEnum):
 
 @dataclass(frozen=True)
 class Scenario:
-    """A title, the source's recipe, the acts, and what is told at the end."""
+    """A title, the source's recipe, the acts, what is told at the end, and what to ask of its store next."""
 
     title: str
     recipe: str
     play: Callable[[Stage], None]
     explain: Callable[[Ending], None]
+    ask: tuple[str, ...]
     watched: tuple[tuple[date, str], ...] = ((WEEK, "trading"),)
 
 
@@ -154,61 +155,81 @@ def _explain_late_revision(ending: Ending) -> None:
     )
 
 
-JANUARY = tuple(WeekKey(week, OTC) for week in last_n_weeks(11, date(2025, 2, 28)))  # 2024-12-20 .. 2025-02-28
+JANUARY = weeks_between(date(2025, 1, 3), date(2025, 1, 24))  # the newest is published whole on 2025-02-24
+# The store begins with them, so that none is late; before the next weeks are due, on 2025-03-03, all has happened.
+CORRECTED = (
+    *(WeekKey(week, tier) for week in JANUARY for tier in Tier),
+    *(WeekKey(week, T1) for week in weeks_between(date(2025, 1, 31), date(2025, 2, 7))),
+)
 
 
 def _calendar_correction(stage: Stage) -> None:
-    stage.at("2024-12-29 12:00", "the calendar of 2025 as it was printed: 2025-01-09 is a trading day")
+    stage.at("2025-02-24 16:00", "four weeks, by the calendar as printed: 21 sessions in January, 01-09 among them")
     stage.correct({"open": ["2025-01-09"]}, "The calendar of 2025 as printed before 2024-12-30", date(2024, 12, 29))
-    stage.at("2025-04-07 16:00", "eleven weeks of OTC, with 21 sessions in January")
-    stage.load(JANUARY)
-    stage.at("2025-04-08 09:00", "the exchange was closed on 2025-01-09, a day of mourning: January has 20 sessions")
-    stage.correct({"close": ["2025-01-09"]}, "Closed for the National Day of Mourning", date(2024, 12, 30))
-    stage.at("2025-04-09 09:00", "MLK Day turns out to have been an OTC trading day: January has 21 sessions")
-    stage.correct({"open": ["2025-01-20"]}, "MLK Day 2025 was an OTC trading day", date(2025, 2, 3))
+    stage.load(CORRECTED)
+    stage.at("2025-02-26 16:01", "48 hours later")
+    stage.look()
+    stage.at("2025-02-27 09:00", "a correction: the exchange was closed on 2025-01-09, a day of mourning")
+    closed = stage.correct({"close": ["2025-01-09"]}, "Closed for the National Day of Mourning", date(2024, 12, 30))
+    stage.at("2025-02-27 09:10", "what it put out of date is calculated again, and nothing else")
+    stage.follow(closed)
+    stage.at("2025-02-28 09:00", "another one: MLK Day, 2025-01-20, was an OTC trading day")
+    opened = stage.correct({"open": ["2025-01-20"]}, "MLK Day 2025 was an OTC trading day", date(2025, 2, 3))
+    stage.at("2025-02-28 09:10", "calculated again")
+    stage.follow(opened)
 
 
 def _explain_calendar_correction(ending: Ending) -> None:
     ending.table(
-        "The calendar, vintage by vintage",
-        """SELECT vintage, built_at, actor, reason FROM core_calendar_vintages ORDER BY vintage""",
-        wrapped=["reason"],
-    )
-    moments = ("2025-04-07 17:00:00+00", "2025-04-08 10:00:00+00", "2025-04-09 10:00:00+00")
-    known = ", ".join(
-        f"(SELECT any_value(session_count) FROM otc_volume_per_day_asof('{at}') b WHERE b.week_ending = a.week_ending)"
-        f' AS "{at[5:10]}"'
-        for at in moments
+        "One question, two answers: how many shares of OTC were traded in a session?",
+        """SELECT week_ending, captured_at AS "as known since", any_value(session_count) AS sessions,
+                  sum(volume_per_day)::BIGINT AS "shares per session"
+           FROM otc_volume_per_day_revisions() a WHERE tier = 'OTC' AND week_ending IN (
+               SELECT week_ending FROM otc_volume_per_day WHERE revision > 1) GROUP BY ALL ORDER BY ALL""",
     )
     ending.table(
-        "Sessions that volume was divided by, as known on three days",
-        f"SELECT week_ending, {known} FROM (SELECT DISTINCT week_ending FROM otc_volume_per_day) a ORDER BY 1",
-    )
-    ending.table(
-        "Captures that were made again, of all that there are",
+        "What was made again",
         """SELECT table_name AS "table", count(*) FILTER (WHERE revision > 1) AS "made again",
-                  count(DISTINCT week_ending) AS weeks,
                   string_agg(DISTINCT strftime(week_ending, '%m-%d'), ', ' ORDER BY strftime(week_ending, '%m-%d'))
-                      FILTER (WHERE revision > 1) AS "of weeks"
-           FROM core_manifest WHERE tier IN ('OTC', 'ALL') GROUP BY table_name HAVING "made again" > 0 ORDER BY 1""",
-        wrapped=["of weeks"],
+                      FILTER (WHERE revision > 1) AS weeks
+           FROM core_manifest GROUP BY table_name HAVING "made again" > 0 ORDER BY 1""",
+        wrapped=["weeks"],
+    )
+    ending.table(
+        "Certificates for trading",
+        """SELECT week_ending, count(*) FILTER (WHERE event = 'issued') AS issued,
+                  count(*) FILTER (WHERE event = 'superseded') AS superseded,
+                  max(logged_at) FILTER (WHERE event = 'issued') AS "in force since"
+           FROM core_certificate_log JOIN core_certificates USING (certificate_id)
+           WHERE ready_for = 'trading' GROUP BY week_ending ORDER BY week_ending""",
+    )
+    again, kept = ending.one(
+        "SELECT count(*) FILTER (revision > 1), count(*) FILTER (is_current = 1 AND revision = 1) FROM core_manifest"
     )
     ending.means(
         "A week whose sessions changed had its volume per day divided by the wrong number. Exactly those weeks, and",
-        "the windows that read them, were calculated again; every other capture is the one it was.",
-        "Each answer of before can still be asked for: the sessions above are read as known on each day.",
+        f"the windows that read them, were captured again: {again} captures. The other {kept} are the ones they were.",
+        "From the correction until then no such week was certified; what no correction reaches kept its certificate.",
+        "Each answer of before can still be asked for, as known then.",
     )
 
 
+OF_OTC = f"--week-ending {WEEK} --tier OTC"
+
 SCENARIOS: dict[Name, Scenario] = {
     Name.MISSING_TIER: Scenario(
-        "A tier is missing", "seed=7,scale=0.02,fault=late-tier:OTC:2025-11-14:76", _missing_tier, _explain_missing_tier
+        "A tier is missing",
+        "seed=7,scale=0.02,fault=late-tier:OTC:2025-11-14:76",
+        _missing_tier,
+        _explain_missing_tier,
+        (f"readiness otc --week {WEEK} --ready-for trading", f"anomalies list --all --week-ending {WEEK} --linked"),
     ),
     Name.PARTIAL_VENUES: Scenario(
         "Most venues are missing",
         "seed=7,scale=0.05,fault=many-venues:NMS_TIER_1:*:165,fault=partial-venues:NMS_TIER_1:2025-11-14:45",
         _partial_venues,
         _explain_partial_venues,
+        (f"anomalies list --week-ending {WEEK}", f"query otc_symbol_hhi_annotated --week-ending {WEEK} --limit 5"),
         ((WEEK, "research"),),
     ),
     Name.ZERO_VOLUME: Scenario(
@@ -216,18 +237,24 @@ SCENARIOS: dict[Name, Scenario] = {
         "seed=7,scale=0.2,fault=zero-volume:OTC:2025-11-14:150",
         _zero_volume,
         _explain_zero_volume,
+        (f"anomalies list --week-ending {WEEK}", f"rejects {OF_OTC} --limit 5"),
     ),
     Name.LATE_REVISION: Scenario(
         "A week is restated after it was certified",
         "seed=5,scale=0.927,revision_hours=54,fault=added-symbols:OTC:2025-11-14:200",
         _late_revision,
         _explain_late_revision,
+        (f"captures impact otc_raw {OF_OTC}", f"query symbol_summary {OF_OTC} --as-of 2025-12-16 --limit 5"),
     ),
     Name.CALENDAR_CORRECTION: Scenario(
         "The calendar is corrected after the analytics ran",
         "seed=7,scale=0.05",
         _calendar_correction,
         _explain_calendar_correction,
-        (),
+        (
+            "query volume_per_day --week-ending 2025-01-10 --tier OTC --as-of 2025-02-26 --limit 5",
+            "certificates list --week-ending 2025-01-24 --ready-for trading --all",
+        ),
+        tuple((week, "trading") for week in JANUARY),
     ),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from market_spine.cli.request import Request
 from market_spine.domain.captures import RevisionPolicy, Stage
@@ -184,6 +184,14 @@ def out_of_date(store: Store, feed: Feed) -> list[Stale]:
 
     with store.control.read() as connection:
         return stale(connection, derived_of(feed))
+
+
+def no_longer_certified(store: Store, feed: Feed, outcome: Outcome) -> list[dict[str, Any]]:
+    """The weeks and uses that the runs of ``outcome`` took out of certification."""
+    from market_spine.store.readiness import lost_in
+
+    with store.control.read() as connection:
+        return lost_in(connection, feed.domain, outcome.run_ids)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ def read_correction(path: Path) -> Correction:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        cause = f"calendar correction {path}: it cannot be read: {error}"
+        why = error.strerror if isinstance(error, OSError) else "not text in UTF-8"
+        cause = f"calendar correction {path}: it cannot be read: {why}"
         raise CalendarError(cause, "name a file that is there, or see: spine calendar apply --example") from error
     try:
         content = yaml.safe_load(text)

@@ -8,8 +8,8 @@ same captures give the same bytes, the same id (their sha256) and the same signa
 by whom and why are in the chain: the ``entry_hash`` of a link is the sha256 of the canonical JSON of `HASHED`, and its
 64 hex digits are signed. Nothing is ever updated or deleted.
 
-What no check inside the store can show: the end of the chain removed from the database and from the journal alike.
-Whoever must exclude that keeps the last entry_hash elsewhere.
+What no check inside the store can show: the end of the chain removed from the database and from the journal alike
+(whoever must exclude that keeps the last entry_hash elsewhere), and whose hands the key was in.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from market_spine.store import certificates as rows_of
 from market_spine.store import journal
 from market_spine.store.certificates import Texts
 from market_spine.store.columns import moment_of, moment_text
+from market_spine.store.differences import Difference
 from market_spine.store.exchange import last_batch
 from market_spine.store.ledger import Draft, newest_seq
 from market_spine.store.store import Store
-from market_spine.store.verify import Difference
 
 FORMAT = "market-spine-certificate/1"
 NAMED = ("domain", "week_ending", "ready_for")  # in the document, and columns of its row
@@ -252,11 +252,12 @@ class _Proof:
             if row is None:
                 wrong = [f"it rests on capture {capture_id}, which the manifest does not have"]
             else:
-                shared = sorted(cited.keys() & row.keys() - MOVING)
+                said = cited | ({"table_name": cited["table"]} if "table" in cited else {})
+                shared = sorted(said.keys() & row.keys() - MOVING)
                 wrong = [
-                    f"it rests on capture {capture_id} with {name} {cited[name]}; the manifest says {row[name]}"
+                    f"it rests on capture {capture_id} with {name} {said[name]}; the manifest says {row[name]}"
                     for name in shared
-                    if not _is_same(str(cited[name]), row[name])
+                    if not _is_same(str(said[name]), row[name])
                 ]
             self._tell(
                 "certificate", certificate_id, wrong, "spine rebuild --plan  # makes every capture again and compares"

@@ -6,7 +6,7 @@ facts and recording verdicts (`readiness`).
 1. Every tier that the use case names has been captured.
 2. Every table of the stages that it names has a capture, in every tier that has been captured.
 3. No CRITICAL anomaly is open in the week, in those tiers or in all of them.
-4. No capture in use was made from something that is no longer current.
+4. No capture in use was made from something that is no longer current, directly or through others.
 5. The newest delivery is older than the preliminary period: 48 hours are not yet more than 48 hours.
 """
 
@@ -18,6 +18,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from market_spine.domain.captures import Stage
+from market_spine.domain.publication import publication_date
 from market_spine.domain.tiers import ALL_TIERS, Tier
 from market_spine.domain.trust import Readiness
 from market_spine.governance.policy import STAGES, UseCase
@@ -117,7 +118,7 @@ def judge(use_case: UseCase, tables: Tables, facts: Facts, now: datetime) -> Ver
     used = tuple(facts.captures[place] for place in sorted(places) if place in facts.captures)
     critical = [row for row in facts.critical if row["tier"] in {*map(str, use_case.tiers), ALL_TIERS}]
     stale = [one for one in used if one.capture_id in facts.stale]
-    newest = max((one.captured_at for one in used if one.table_name == tables.raw), default=None)
+    newest = max((facts.captures[tables.raw, tier.value].captured_at for tier in present), default=None)
     ready_after = newest + timedelta(hours=use_case.preliminary_hours) if newest else None
     holds = (
         not absent,
@@ -131,7 +132,7 @@ def judge(use_case: UseCase, tables: Tables, facts: Facts, now: datetime) -> Ver
         *_stages(tables, facts.week, lacking),
         *_anomalies(facts.week, critical),
         *_dependencies(facts, stale),
-        *([_age(tables, facts.week, use_case, ready_after)] if ready_after and not holds[4] else []),
+        *([_age(tables, facts.week, use_case, ready_after, bool(absent))] if ready_after and not holds[4] else []),
     ]
     numbers = {
         "partitions": [len(present), len(use_case.tiers)],
@@ -162,12 +163,13 @@ def _partitions(tables: Tables, week: date, absent: Sequence[Tier]) -> list[Issu
         return []
     named = ", ".join(absent)
     of = " ".join(f"--tier {tier}" for tier in absent)
+    days = sorted({publication_date(week, tier) for tier in absent})
     return [
         Issue(
             "MISSING_PARTITION",
             f"Missing expected partitions: {named} tier{'s' if len(absent) > 1 else ''}",
             {"tiers": [str(tier) for tier in absent]},
-            f"spine backfill --from {week} --to {week} {of}",
+            f"spine backfill --from {week} --to {week} {of}  # FINRA's day: {', '.join(map(str, days))}",
         )
     ]
 
@@ -207,7 +209,9 @@ def _anomalies(week: date, critical: Sequence[Mapping[str, Any]]) -> list[Issue]
 def _dependencies(facts: Facts, stale: Sequence[Capture]) -> list[Issue]:
     if not stale:
         return []
-    named = ", ".join(sorted({f"{one.table_name} {one.tier}" for one in stale})[:LISTED])
+    order = {capture_id: number for number, capture_id in enumerate(facts.stale)}  # of making them again
+    first = sorted(stale, key=lambda one: order[one.capture_id])[:LISTED]
+    named = ", ".join(f"{one.table_name} {one.tier}" for one in first)
     more = f" and {len(stale) - LISTED} more" if len(stale) > LISTED else ""
     return [
         Issue(
@@ -219,12 +223,14 @@ def _dependencies(facts: Facts, stale: Sequence[Capture]) -> list[Issue]:
     ]
 
 
-def _age(tables: Tables, week: date, use_case: UseCase, ready_after: datetime) -> Issue:
+def _age(tables: Tables, week: date, use_case: UseCase, ready_after: datetime, is_partial: bool) -> Issue:
     hours = use_case.preliminary_hours
     shown = ready_after + timedelta(seconds=59, microseconds=999_999)  # the next whole minute: by then it is over
     return Issue(
         "PRELIMINARY",
-        f"Preliminary until {shown:%Y-%m-%d %H:%M} UTC, {hours} hours after the last capture",
+        f"Preliminary until {hours} hours after the tiers that are missing have come"
+        if is_partial
+        else f"Preliminary until {shown:%Y-%m-%d %H:%M} UTC, {hours} hours after the last capture",
         {"ready_after": ready_after.isoformat(), "preliminary_hours": hours},
         f"spine readiness {tables.domain} --week {week} --ready-for {use_case.name}  # after that moment",
     )

@@ -36,7 +36,8 @@ HEART = "expectations"  # the name under which a pass leaves its heartbeat, and 
 MISSED_RUNS, LATE_DATA, INCOMPLETE_STAGE_CHAIN = "MISSED_RUNS", "LATE_DATA", "INCOMPLETE_STAGE_CHAIN"
 GRACE = timedelta(hours=1)  # from a raw capture until its measures must be there: a backfill of 156 weeks takes minutes
 ERROR_HOURS = 24.0  # late by less is a WARN
-TENTH = timedelta(minutes=6)  # of an hour
+HOUR = timedelta(hours=1)
+TENTH = HOUR / 10
 MINUTE = "%Y-%m-%d %H:%M UTC"
 
 
@@ -114,14 +115,21 @@ def _expectation(schedule: Schedule, key: WeekKey, now: datetime) -> Expected:
     return Expected(key, due, limit, is_due=now >= due, is_late=now > limit)
 
 
-def absence(schedule: Schedule, key: WeekKey, now: datetime) -> tuple[Severity, str, dict[str, Any]]:
-    """How it is told that ``key`` is not there at ``now``: INFO until its deadline, then an ERROR that counts days."""
+def absence(
+    schedule: Schedule, key: WeekKey, now: datetime, by_hour: bool = True
+) -> tuple[Severity, str, dict[str, Any]]:
+    """How it is told that ``key`` is not there at ``now``: INFO until its deadline, then an ERROR that counts days.
+
+    The first day is told ``by_hour``, but not where the words are kept: they would be written anew every hour.
+    """
     one = _expectation(schedule, key, now)
-    days = max(now - one.deadline, timedelta(0)).days
+    late = max(now - one.deadline, timedelta(0))
+    days, hours = late.days, late // HOUR if by_hour else 0
     details = {"due_at": one.due_at.isoformat(), "deadline": one.deadline.isoformat(), "days": days}
     if one.is_late:
-        message = f"not there since {one.deadline:{MINUTE}}: {days} day{'' if days == 1 else 's'}"
-        return Severity.ERROR, message, details
+        number, unit = (days, "day") if days else (hours, "hour")
+        lasting = f": {number} {unit}{'' if number == 1 else 's'}" if number else ""
+        return Severity.ERROR, f"not there since {one.deadline:{MINUTE}}{lasting}", details
     published = "published" if one.is_due else "to be published"
     told = f"{published} {one.due_at:{MINUTE}}, expected by {one.deadline:{MINUTE}}: not there yet"
     return Severity.INFO, told, details
@@ -225,7 +233,7 @@ class _Look:
             message = f"arrived {known.captured_at:{MINUTE}}"
             yield self._gap(key, Severity.INFO, message, is_open=False)
         for key in sorted(self.watched - self.facts.arrived.keys()):
-            severity, message, details = absence(self.schedule, key, self.now)
+            severity, message, details = absence(self.schedule, key, self.now, by_hour=False)
             yield self._gap(key, severity, message, details=details)
 
     def _gap(self, key: WeekKey, severity: Severity, message: str, **more: Any) -> Observation:

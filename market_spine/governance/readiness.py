@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -22,11 +22,12 @@ from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import ALL_TIERS
 from market_spine.domain.trust import Readiness
 from market_spine.governance import certificates
-from market_spine.governance.criteria import Facts, Tables, Verdict, judge
+from market_spine.governance.criteria import CRITERIA, Facts, Issue, Tables, Verdict, judge
 from market_spine.governance.evidence import content
 from market_spine.governance.keys import Keys
 from market_spine.governance.policy import UseCase
-from market_spine.governance.staleness import Derived, stale
+from market_spine.governance.staleness import Derived, to_recompute
+from market_spine.store import certificates as certificate_rows
 from market_spine.store import readiness as rows_of
 from market_spine.store.ledger import Draft, Run, newest_seq, transaction
 from market_spine.store.manifest import Capture, Question, captures
@@ -34,7 +35,7 @@ from market_spine.store.store import Store
 from market_spine.store.trust_tables import READINESS
 
 AUTOMATED = "automated_check"
-ATTEMPTS = 20  # each is beaten only by a commit between reading and the lock, a few hundredths of a second
+ATTEMPTS = 5  # each is beaten only by a commit between reading and the lock, a few hundredths of a second
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ class Scope:
     derived: Sequence[Derived]
     use_cases: Mapping[str, UseCase]
     totals: tuple[str, Table]
+
+    @property
+    def version(self) -> str:
+        """The hash of the code and policy that verdicts follow from: with another one all is to be judged again."""
+        made = [f"{one.table_name} {one.calculation.version}" for one in self.derived]
+        asked = [one.policy_hash for one in self.use_cases.values()]
+        return hashlib.sha256("\n".join([*made, *asked]).encode()).hexdigest()[:16]
 
     def use_case(self, name: str) -> UseCase:
         """The use case called ``name``."""
@@ -77,24 +85,84 @@ class Transition:
 def judge_weeks(
     store: Store, run: Run, scope: Scope, weeks: Collection[date] | None = None, actor: str = AUTOMATED
 ) -> list[Transition]:
-    """Judge ``weeks`` (all that were ever captured or judged) at ``run.now`` and record what changed."""
+    """Judge ``weeks`` (all that were ever captured or judged) at ``run.now`` and record what changed.
+
+    StoreError where the key cannot sign: what is no longer ready is on record then all the same.
+    """
+    desk: _Desk | None = None
     for _ in range(ATTEMPTS):
-        verdicts, seq = assess(store, scope, run.now, weeks)
+        news = _News.of(store, scope, run.now, weeks)
+        if news.is_none:
+            return []
+        with transaction(store.control, store.home, run, READINESS.name) as draft:
+            if newest_seq(draft.connection) == news.seq:
+                desk = news.record(draft, store, scope, actor)
+        if desk:
+            break
+    else:  # beaten each time between reading and the lock; with the lock first nobody can be faster
+        with transaction(store.control, store.home, run, READINESS.name) as draft:
+            desk = _News.of(store, scope, run.now, weeks).record(draft, store, scope, actor)
+    if desk.failed:
+        raise desk.failed[0]
+    return desk.told
+
+
+@dataclass(frozen=True)
+class _News:
+    """After transaction ``seq``: verdicts that differ from those on record, with their certificates' contents, and
+    certificates in force that no verdict on record names."""
+
+    seq: int
+    verdicts: list[Verdict]
+    held: dict[tuple[date, str], dict[str, Any]]
+    contents: dict[tuple[date, str], dict[str, Any]]
+    loose: list[str]
+
+    @classmethod
+    def of(cls, store: Store, scope: Scope, now: datetime, weeks: Collection[date] | None) -> _News:
+        verdicts, seq = assess(store, scope, now, weeks)
         with store.control.read() as connection:
             held = rows_of.held(connection, scope.tables.domain)
+            issued = certificate_rows.in_force(connection, scope.tables.domain)
+        loose = sorted(issued - {row["certificate_id"] for row in held.values()})
         news = [one for one in verdicts if _differs(one, held.get((one.week, one.use_case.name)))]
-        if not news:
-            return []
-        contents = content(store, scope.totals, [one for one in news if one.is_ready])
-        with transaction(store.control, store.home, run, READINESS.name) as draft:
-            if newest_seq(draft.connection) != seq:
-                continue  # written meanwhile: what was judged may be no longer what is there
-            desk = _Desk(draft, scope.tables.domain, Keys.of(store.home), actor, held)
-            return [desk.take(one, contents.get((one.week, one.use_case.name))) for one in news]
-    raise StoreError(
-        f"{scope.tables.domain}: the store was written to during each of {ATTEMPTS} judgements",
-        f"repeat when the load is over: spine readiness {scope.tables.domain}",
+        news += [_retired(row) for (_, name), row in held.items() if row["is_ready"] and name not in scope.use_cases]
+        ready = content(store, scope.totals, [one for one in news if one.is_ready])
+        return cls(seq, news, held, ready, loose)
+
+    @property
+    def is_none(self) -> bool:
+        return not self.verdicts and not self.loose
+
+    def record(self, draft: Draft, store: Store, scope: Scope, actor: str) -> _Desk:
+        desk = _Desk(draft, scope.tables.domain, Keys.of(store.home), actor, self.held)
+        for certificate in self.loose:
+            desk.drop(certificate, "no verdict on record names it")
+        for one in self.verdicts:
+            desk.take(one, self.contents.get((one.week, one.use_case.name)))
+        return desk
+
+
+def _retired(row: Mapping[str, Any]) -> Verdict:
+    """The verdict on a week that is certified for a use that the policy does not have any more."""
+    name, numbers = row["ready_for"], json.loads(row["facts_json"])
+    told = f"the policy has no use case {name} any more"
+    return Verdict(
+        row["week_ending"],
+        UseCase(name=name, tiers=(), stages=(), preliminary_hours=numbers["preliminary_hours"], description=told),
+        {criterion: bool(row[criterion]) for criterion in CRITERIA} | {"dependencies_current": False},
+        (Issue("NO_USE_CASE", told, {}, "spine certificates list --all"),),
+        {key: value for key, value in numbers.items() if key != "captures_hash"},
+        (),
+        None,
     )
+
+
+def weeks_known(store: Store, scope: Scope) -> set[date]:
+    """Every week of which anything was ever captured or judged."""
+    with store.control.read() as connection:
+        judged = rows_of.held(connection, scope.tables.domain)
+        return rows_of.weeks_captured(connection, scope.tables.raw) | {week for week, _ in judged}
 
 
 def assess(
@@ -102,18 +170,16 @@ def assess(
 ) -> tuple[list[Verdict], int]:
     """The verdict on every week and use case as things stand, oldest week first, and after which transaction."""
     tables = scope.tables
+    chosen = weeks_known(store, scope) if weeks is None else set(weeks)
     with store.control.read() as connection:
         seq = newest_seq(connection)
-        chosen = set(weeks) if weeks is not None else rows_of.weeks_captured(connection, tables.raw)
-        if weeks is None:
-            chosen |= {week for week, _ in rows_of.held(connection, tables.domain)}
         names = tuple(name for held in tables.by_stage.values() for name in held)
         found: dict[date, dict[tuple[str, str], Capture]] = {week: {} for week in chosen}
         for one in captures(connection, Question(names, weeks=chosen)):
             found[one.week_ending][one.table_name, one.tier] = one
         critical = rows_of.critical(connection, tables.domain)
-        weeks_of = [WeekKey(week, None) for week in chosen]
-        old = {one.capture.capture_id: one.reasons for one in stale(connection, scope.derived, weeks_of)}
+        # What follows from a stale capture too: a window is out of date before the week that it reads is made again.
+        old = {part.capture.capture_id: part.reasons for part in to_recompute(connection, scope.derived).parts}
     every = [
         Facts(week, found[week], [row for row in critical if row["week_ending"] == week], old)
         for week in sorted(chosen)
@@ -157,13 +223,27 @@ class _Desk:
     keys: Keys
     actor: str
     held: dict[tuple[date, str], dict[str, Any]]
+    told: list[Transition] = field(default_factory=list)
+    failed: list[StoreError] = field(default_factory=list)
 
-    def take(self, verdict: Verdict, document: Mapping[str, Any] | None) -> Transition:
+    def drop(self, certificate: str, reason: str) -> None:
+        """Take a certificate out of force. Without a key to sign with its week is no longer ready all the same: the
+        chain gets its link once there is one."""
+        try:
+            certificates.supersede(self.draft, self.keys, certificate, actor=self.actor, reason=reason)
+        except StoreError as error:
+            self.failed.append(error)
+
+    def take(self, verdict: Verdict, document: Mapping[str, Any] | None) -> None:
         """Put ``verdict`` on record, with all that follows from it."""
         place = (verdict.week, verdict.use_case.name)
         row = self.held.get(place)
         before = Readiness(row["state"]) if row else None
-        certificate = self._certify(verdict, document, row)
+        try:
+            certificate = self._certify(verdict, document, row)
+        except StoreError as error:  # not signed, so not certified
+            self.failed.append(error)
+            return
         now = self.draft.run.now
         is_same = row is not None and row["certificate_id"] == certificate
         recorded = _recorded(verdict) | {
@@ -183,7 +263,7 @@ class _Desk:
         transition = Transition(verdict, before, certificate)
         if before is not verdict.state or not is_same:
             self._tell(transition, seq)
-        return transition
+        self.told.append(transition)
 
     def _certify(
         self, verdict: Verdict, document: Mapping[str, Any] | None, row: Mapping[str, Any] | None
@@ -194,7 +274,7 @@ class _Desk:
         after = certificates.certificate_id(content=document, **what) if document is not None else None
         if before and before != after:
             reason = "; ".join(issue.message for issue in verdict.issues) or "certified again, from other captures"
-            certificates.supersede(self.draft, self.keys, before, actor=self.actor, reason=reason)
+            self.drop(before, reason)
         if document is not None and before != after:
             reason = "all five criteria hold"
             certificates.issue(self.draft, self.keys, content=document, actor=self.actor, reason=reason, **what)

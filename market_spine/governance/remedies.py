@@ -1,20 +1,24 @@
 """What helps: the problems of a feed by class, and the commands that mend them, one where it mends several.
 
-What belongs here: from problems to commands. What does not: finding problems (`doctor`), and where the store is, which
-the door that prints a command knows.
+What belongs here: from problems, and from single anomalies, to commands. What does not: finding problems (`doctor`),
+and where the store is, which the door that prints a command knows.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from typing import Any
 
 from market_spine.domain.contracts import Feed, Severity
 from market_spine.domain.keys import WeekKey
-from market_spine.domain.spans import spans
+from market_spine.domain.spans import Span, spans
+from market_spine.domain.weeks import WEEK
 from market_spine.feeds import load_feeds
+from market_spine.governance.causes import EXPLANATIONS, NOT_DELIVERED
 
 WATCH = "dagster dev -m market_spine.definitions"  # runs the sensors
 ONE_BY_ONE = 6  # anomalies that are shown one by one; more are listed
@@ -92,9 +96,16 @@ class _Commands:
     ) -> Iterator[tuple[str, Sequence[Problem]]]:
         held = {one.key: one for one in problems if one.key}
         for first, last, tiers in spans(held):
-            options = "".join(f" --tier {tier}" for tier in tiers if tier)
             mended = [one for key, one in held.items() if key.tier in tiers and first <= key.week_ending <= last]
-            yield f"{command(first, last)}{options}", mended
+            yield _over((first, last, tiers), command), mended
+
+    def load(self, keys: Collection[WeekKey]) -> list[str]:
+        """The commands that load ``keys``, whether they are there or not."""
+        return [_over(span, self._backfill) for span in spans(keys)]
+
+    def refresh(self, key: WeekKey) -> str:
+        """The command that loads ``key`` and makes everything of it."""
+        return _over((key.week_ending, key.week_ending, [key.tier]), self._refresh)
 
     def _backfill(self, first: date, last: date) -> str:
         return f"spine backfill{self._feed} --from {first} --to {last}"
@@ -102,3 +113,81 @@ class _Commands:
     def _refresh(self, first: date, last: date) -> str:
         weeks = f"--week-ending {first}" if first == last else f"-p from={first} -p to={last}"
         return f"spine run {self.feed.domain}.weekly_refresh {weeks}"
+
+
+def _over(span: Span, command: Callable[[date, date], str]) -> str:
+    first, last, tiers = span
+    return command(first, last) + "".join(f" --tier {tier}" for tier in tiers if tier)
+
+
+NOTHING = "nothing has to be done: what is INFO is known to happen"
+BY_ITSELF = "nothing: it closes when its week is no longer watched"
+ABSENT = frozenset(
+    {NOT_DELIVERED, "MISSED_RUNS", "INCOMPLETE_TIER_SPLIT", "INCOMPLETE_WINDOW"}
+)  # partitions are lacking
+_AGAIN = "{load}  # when the source has it corrected"
+_SET_ASIDE = ("spine rejects {place}", _AGAIN)
+_RESOLVE = 'spine anomalies resolve {id} --note "what was found"'
+# Code -> what to do, in order. What is not here is looked at by a person, and a law that does not hold is recomputed.
+_STEPS: Mapping[str, Sequence[str]] = {
+    "LATE_DATA": (BY_ITSELF,),
+    "SOURCE_UNAVAILABLE": ("{next}", "{refresh}"),
+    "STEP_FAILED": ("{next}", "{refresh}"),
+    "UNREADABLE": ("spine deliveries {place}", _AGAIN),
+    "TOO_FEW_RECORDS": ("{refresh} -p min_records=0  # if the delivery is whole",),
+    "TOO_MANY_REJECTS": _SET_ASIDE,
+    "LINES_UNACCOUNTED": ("spine deliveries {place}  # a fault of this program: report it with the landed file",),
+    "UNEXPECTED_PUBLICATION_DATE": ("spine deliveries {place}  # how its week was found", _RESOLVE),
+    "RESTATED": ("spine captures impact {raw} {place}  # what it changed",),
+    "TRADES_WITHOUT_SHARES": _SET_ASIDE,
+    "SHARES_WITHOUT_TRADES": _SET_ASIDE,
+    "NEGATIVE_VALUE": _SET_ASIDE,
+    "FUTURE_DATE": _SET_ASIDE,
+    "BLANK_MPID": _SET_ASIDE,
+    "EXACT_DUPLICATE": ("spine rejects {place}", _RESOLVE),
+    "INCOMPLETE_STAGE_CHAIN": ("{refresh}",),
+    "CALENDAR_CORRECTED": ("spine recompute --yes",),
+}
+_UNUSUAL = ("{load}  # loads it again", f"{_RESOLVE}  # if it is so")
+_LAW = ("spine verify", "spine recompute --yes")
+
+
+def steps(row: Mapping[str, Any], feed: Feed, there: Collection[WeekKey]) -> list[str]:
+    """What to do about the open anomaly ``row`` (of core_anomalies), in order: commands, or words where none helps.
+
+    ``there`` are the partitions of ``feed`` that have arrived, at least of the weeks that its window may lack.
+    """
+    if row["cause_id"] is not None:
+        return [f"spine anomalies show {row['cause_id']}  # it follows from that one"]
+    commands, key = _Commands(feed, 1), WeekKey.from_string(f"{row['tier']}:{row['week_ending']}")
+    told = [NOTHING] if row["severity"] == Severity.INFO else []
+    if row["code"] in ABSENT:
+        lacking = commands.load(_absent(row, key, feed, there))
+        if not lacking:  # all has come: what was made before it did is made again
+            return [*told, commands.refresh(key)]
+        return told + [f"{one}  # or load what is lacking" if told else one for one in lacking]
+    words = {
+        "id": row["id"],
+        "place": f"--week-ending {key.week_ending}" + (f" --tier {key.tier}" if key.tier else ""),
+        "load": commands.load([key])[0],
+        "refresh": commands.refresh(key),
+        "raw": feed.sql_name("raw"),
+        "next": json.loads(row["details_json"]).get("next", ""),
+    }
+    return told + [one.format_map(words) for one in _steps_of(row)]
+
+
+def _steps_of(row: Mapping[str, Any]) -> Sequence[str]:
+    if row["code"] in _STEPS:
+        return _STEPS[row["code"]]
+    if row["code"].startswith("UNUSUAL_"):
+        return _UNUSUAL
+    return _LAW if row["severity"] == Severity.CRITICAL else (_RESOLVE,)
+
+
+def _absent(row: Mapping[str, Any], key: WeekKey, feed: Feed, there: Collection[WeekKey]) -> set[WeekKey]:
+    """The partitions that something is made of and that are not there; no weeks before the feed begins."""
+    explanation = EXPLANATIONS[row["code"]]
+    weeks = [key.week_ending - age * WEEK for age in range(explanation.weeks_back + 1)]
+    tiers = [key.tier] if key.tier else feed.tiers
+    return {WeekKey(week, tier) for week in weeks if week >= feed.first_week for tier in tiers} - {*there}

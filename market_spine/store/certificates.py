@@ -92,6 +92,14 @@ def listed(
     return [dict(row) for row in connection.execute(select).mappings()]
 
 
+def in_force(connection: sa.Connection, domain: str) -> set[str]:
+    """The ids of the certificates of a domain whose last link issued them."""
+    last = sa.select(sa.func.max(L.seq)).group_by(L.certificate_id)
+    select = sa.select(L.certificate_id).join(CERTIFICATES, C.certificate_id == L.certificate_id)
+    is_issued = L.event == CertificateEvent.ISSUED.value
+    return set(connection.scalars(select.where(C.domain == domain, L.seq.in_(last), is_issued)))
+
+
 def counts(connection: sa.Connection) -> tuple[int, int]:
     """How many certificates and how many links there are."""
     certificates, links = (connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0 for table in TABLES)

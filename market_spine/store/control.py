@@ -70,6 +70,14 @@ class Control:
         open_query = {name: value for name, value in url.query.items() if "pass" not in name}
         return url.set(query=open_query).render_as_string(hide_password=True)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of an embedded database, whether or not they are there now; none of a server's."""
+        url = _parsed(self.url)
+        if url.get_backend_name() != "sqlite" or not url.database:
+            return ()
+        return tuple(Path(url.database + ending) for ending in ("", "-wal", "-shm"))
+
     @cached_property
     def engine(self) -> sa.Engine:
         url = _parsed(self.url)

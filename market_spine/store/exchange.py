@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from market_spine.domain.errors import StoreError
+from market_spine.store import differences
 from market_spine.store.columns import METADATA
+from market_spine.store.differences import Difference, rows_of
 from market_spine.store.files import fsync_folder
 from market_spine.store.ledger import newest_seq
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
-from market_spine.store.verify import Difference
 
 KEEP = "keep the live store; see which of the two is right with: spine captures show CAPTURE_ID"
-# What a rebuild may write anew; everything else of a capture is the same or the rebuild is wrong.
-FILE_COLUMNS = {"file_path", "file_sha256", "file_bytes"}
 
 
 def compare(live: Store, shadow: Store) -> list[Difference]:
     """Rows of the control tables that one store has and the other has not, or has otherwise."""
-    return [difference for table in JOURNALLED for difference in _compare_table(table, live, shadow)]
-
-
-def _compare_table(table: sa.Table, live: Store, shadow: Store) -> Iterator[Difference]:
-    ours, theirs = _rows(table, live), _rows(table, shadow)
-    for key in sorted(ours.keys() | theirs.keys(), key=str):
-        name = f"{table.name} {'/'.join(map(str, key))}"
-        if key not in theirs:
-            yield Difference("rebuild", name, "is in the live store, not in the rebuilt one", KEEP)
-        elif key not in ours:
-            yield Difference("rebuild", name, "is in the rebuilt store, not in the live one", KEEP)
-        elif ours[key] != theirs[key]:
-            changed = [column for column in ours[key] if ours[key][column] != theirs[key][column]]
-            yield Difference("rebuild", name, f"differs in {', '.join(changed)}", KEEP)
-
-
-def _rows(table: sa.Table, store: Store) -> dict[tuple[object, ...], dict[str, object]]:
-    kept = [column for column in table.c if table is not MANIFEST or column.name not in FILE_COLUMNS]
-    names = [column.name for column in table.primary_key]
-    with store.control.read() as connection:
-        rows = [dict(row) for row in connection.execute(sa.select(*kept)).mappings()]
-    return {tuple(row[name] for name in names): row for row in rows}
+    with live.control.read() as ours, shadow.control.read() as theirs:
+        return list(differences.compare(rows_of(ours), rows_of(theirs), "rebuilt store", "rebuild", KEEP))
 
 
 def last_batch(live: Store) -> int:

@@ -88,8 +88,11 @@ CERTIFIED_CAPTURES = Extra(
     """CREATE OR REPLACE VIEW core_certified_captures AS
     SELECT r.domain, r.ready_for, r.week_ending, r.certified_at, r.certificate_id,
            unnest(json_extract_string(c.document, '$.evidence.captures[*].capture_id')) AS capture_id
-    FROM core_data_readiness r JOIN core_certificates c USING (certificate_id) WHERE r.is_ready = 1""",
-    "The captures that each certificate in force is about.",
+    FROM core_data_readiness r JOIN core_certificates c USING (certificate_id)
+         JOIN (SELECT certificate_id, max_by(event, seq) AS last FROM core_certificate_log GROUP BY ALL) l
+              USING (certificate_id)
+    WHERE r.is_ready = 1 AND l.last = 'issued'""",
+    "The captures that each certificate in force is about: its last link issued it, and its week is ready.",
 )
 CORE_VIEWS = (STAGE_COMPLETIONS, CERTIFIED_CAPTURES)
 

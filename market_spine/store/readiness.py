@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from market_spine.domain.trust import Readiness
 from market_spine.store.ledger import Draft
 from market_spine.store.schema import MANIFEST
 from market_spine.store.trust_tables import ANOMALIES, EVENTS, READINESS, READINESS_LOG
@@ -72,4 +73,16 @@ def logged_after(connection: sa.Connection, domain: str, seq: int) -> list[Row]:
     """The lines of the log after number ``seq``: seq, week_ending and execution_id, in order."""
     line = READINESS_LOG.c
     select = sa.select(line.seq, line.week_ending, line.execution_id).where(line.domain == domain, line.seq > seq)
+    return [dict(row) for row in connection.execute(select.order_by(line.seq)).mappings()]
+
+
+def lost_in(connection: sa.Connection, domain: str, execution_ids: Collection[str]) -> list[Row]:
+    """The lines of the log by which those runs took a week out of certification: domain, week_ending, ready_for."""
+    line = READINESS_LOG.c
+    select = sa.select(line.domain, line.week_ending, line.ready_for).where(
+        line.domain == domain,
+        line.execution_id.in_(list(execution_ids)),
+        line.from_state == Readiness.CERTIFIED.value,
+        line.to_state != Readiness.CERTIFIED.value,
+    )
     return [dict(row) for row in connection.execute(select.order_by(line.seq)).mappings()]

@@ -23,9 +23,11 @@ Row = dict[str, Any]
 
 
 def predecessor(connection: sa.Connection, capture: Capture) -> Capture | None:
-    """What ``capture`` restates: the newest capture of its partition before it that has other content, if any."""
-    found = _pairs(connection, AFTER.c.capture_id == capture.capture_id)
-    return by_ids(connection, found.values())[found[capture.capture_id]] if found else None
+    """The newest capture of the partition of ``capture`` before it that has other content, if any."""
+    others = [
+        before for _, before, is_other in _before(connection, AFTER.c.capture_id == capture.capture_id) if is_other
+    ]
+    return by_ids(connection, others[-1:])[others[-1]] if others else None
 
 
 def untold(
@@ -33,33 +35,39 @@ def untold(
 ) -> list[tuple[Capture, Capture]]:
     """(before, after) of every current capture of ``raw`` that restates and that no anomaly ``code`` names.
 
-    One statement where there is none.
+    One statement where there is none. Nor of one that was forced, whose like of before it is named already.
     """
     shared = ("domain", "table_name", "week_ending", "tier", "capture_id")
     names_it = sa.exists().where(A.code == code, *(A[name] == AFTER.c[name] for name in shared))
     bounds = [AFTER.c.table_name == raw, AFTER.c.is_current == 1, ~names_it]
     if weeks:
         bounds.append(AFTER.c.week_ending.between(min(weeks), max(weeks)))
-    found = _pairs(connection, *bounds)
+    found: dict[str, str] = {}
+    alike: dict[str, set[str]] = {}
+    for after, before, is_other in _before(connection, *bounds):
+        if is_other:
+            found[after], alike[after] = before, set()
+        else:
+            alike.setdefault(after, set()).add(before)
+    named = set(connection.scalars(sa.select(A.capture_id).where(A.code == code))) if found else set()
     held = by_ids(connection, {*found, *found.values()})
-    pairs = [(held[before], held[after]) for after, before in found.items()]
+    pairs = [(held[before], held[after]) for after, before in found.items() if not alike[after] & named]
     return [pair for pair in pairs if weeks is None or pair[1].week_ending in weeks]
 
 
-def _pairs(connection: sa.Connection, *bounds: sa.ColumnElement[bool]) -> dict[str, str]:
-    """Capture id -> that of the newest one before it with other content.
+def _before(connection: sa.Connection, *bounds: sa.ColumnElement[bool]) -> list[tuple[str, str, bool]]:
+    """(capture id, id of one before it in its partition, whether that has other content), the newest before last.
 
-    By moment, not by number: overwriting keeps the number. By content: a capture that was forced restates nothing.
+    By moment, not by number: overwriting keeps the number.
     """
     same = (BEFORE.c[name] == AFTER.c[name] for name in ("table_name", "week_ending", "tier"))
-    is_before = BEFORE.c.captured_at < AFTER.c.captured_at
     select = (
-        sa.select(AFTER.c.capture_id, BEFORE.c.capture_id)
-        .join(BEFORE, sa.and_(*same, is_before, BEFORE.c.content_hash != AFTER.c.content_hash))
+        sa.select(AFTER.c.capture_id, BEFORE.c.capture_id, BEFORE.c.content_hash != AFTER.c.content_hash)
+        .join(BEFORE, sa.and_(*same, BEFORE.c.captured_at < AFTER.c.captured_at))
         .where(*bounds)
-        .order_by(AFTER.c.week_ending, AFTER.c.tier, BEFORE.c.captured_at)  # the newest is put last
+        .order_by(AFTER.c.week_ending, AFTER.c.tier, BEFORE.c.captured_at)
     )
-    return {row[0]: row[1] for row in connection.execute(select)}
+    return [(after, before, bool(is_other)) for after, before, is_other in connection.execute(select)]
 
 
 def made_from(connection: sa.Connection, one: Capture) -> list[Capture]:

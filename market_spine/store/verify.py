@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from market_spine.domain.captures import View
 from market_spine.store import journal, manifest
+from market_spine.store.columns import METADATA
+from market_spine.store.differences import Difference, Rows, compare, rows_of
 from market_spine.store.files import sha256_of
+from market_spine.store.ledger import apply
 from market_spine.store.manifest import Capture, Question, captures
 from market_spine.store.schema import BATCHES, JOURNALLED
 from market_spine.store.store import Store
 
 READERS = 2
 REBUILD = "spine rebuild  # restores it from landing"
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One thing that is not as recorded: its kind, its name, what is wrong, and the next command."""
-
-    kind: str
-    name: str
-    detail: str
-    remedy: str
+BACKUP = "restore the landing folder from a backup; until then a rebuild would lose this batch"
+ALTERED = "move the control database away, then: spine rebuild  # makes it again from the journal"
 
 
 def verify(store: Store) -> list[Difference]:
-    """Every capture file's bytes and rows against the manifest, and the journal against the committed batches."""
+    """Every capture file's bytes and rows against the manifest, and every control row against the journal."""
     with store.control.read() as connection:
         held = captures(connection, Question(tuple(manifest.tables(connection)), View.ALL_REVISIONS))
-        batches = {row.seq: row.batch_id for row in connection.execute(sa.select(BATCHES))}
+        live = rows_of(connection)
     with ThreadPoolExecutor(READERS) as pool:
         found = [one for one in pool.map(lambda one: check_file(one, store.home.captures), held) if one]
-    return [*found, *_check_journal(store, batches)]
+    return [*found, *_check_journal(store, live)]
 
 
 def check_file(capture: Capture, root: Path) -> Difference | None:
@@ -65,13 +58,23 @@ def check_file(capture: Capture, root: Path) -> Difference | None:
     return None
 
 
-def _check_journal(store: Store, batches: dict[int, str]) -> Iterator[Difference]:
-    recorded = {entry.seq: entry.batch_id for entry in journal.read(store.home.journal, JOURNALLED)}
-    for seq, batch_id in batches.items():
-        if recorded.get(seq) != batch_id:
-            yield Difference(
-                "journal",
-                f"batch {seq}",
-                f"committed as {batch_id}, the journal has {recorded.get(seq, 'nothing')}",
-                "restore the landing folder from a backup; until then a rebuild would lose this batch",
-            )
+def _check_journal(store: Store, live: Rows) -> list[Difference]:
+    """Batches that the journal has not; or, where it has all, control rows that are not what its entries come to."""
+    batches = {row["seq"]: row["batch_id"] for row in live[BATCHES.name].values()}
+    recorded = {}
+    engine = sa.create_engine("sqlite://")
+    try:
+        with engine.begin() as replayed:
+            METADATA.create_all(replayed)
+            for entry in journal.read(store.home.journal, JOURNALLED):
+                recorded[entry.seq] = entry.batch_id
+                if batches.get(entry.seq) == entry.batch_id:  # not what was committed meanwhile
+                    apply(replayed, entry)
+            lost = [
+                Difference("journal", f"batch {seq}", f"committed as {one}, the journal has {has}", BACKUP)
+                for seq, one in batches.items()
+                if (has := recorded.get(seq, "nothing")) != one
+            ]
+            return lost or list(compare(live, rows_of(replayed), "journal", "control", ALTERED))
+    finally:
+        engine.dispose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from market_spine_tests.cli.conftest import Answer, call
 from market_spine_tests.governance.anomaly_desk import T1, WHOLE, Desk, holds, seen, weeks_later
 from market_spine_tests.store.builders import OTC
 
+ACTOR = "finra.otc_transparency.ingest_week"
 ZERO = "150 rows set aside: trades without shares"
 SAMPLES = [
     {"part_no": 1, "line_no": number, "reason_code": "X", "detail": "why", "raw_text": "[bold]|x"}
@@ -28,7 +30,7 @@ def desk(home: Path) -> Iterator[Desk]:
     """One that is critical, one with an effect, a warning of the next week, one that asks for nothing, a closed one."""
     store = Store.at(home)
     store.ensure()
-    made = Desk(store, "finra.otc_transparency.ingest_week")
+    made = Desk(store, ACTOR)
     critical: dict[str, Any] = {
         "category": Category.BUSINESS_RULE,
         "message": ZERO,
@@ -37,7 +39,7 @@ def desk(home: Path) -> Iterator[Desk]:
     }
     made.look(seen("SCHEMA_VIOLATED"))
     made.look(
-        seen("NOT_DELIVERED", OTC, Severity.ERROR, message="not there since 2025-12-16 15:00 UTC: 0 days"),
+        seen("NOT_DELIVERED", OTC, Severity.ERROR, message="not there since 2025-12-16 15:00 UTC"),
         seen("MISSED_RUNS", WHOLE, Severity.ERROR),
         seen("TRADES_WITHOUT_SHARES", T1, Severity.CRITICAL, details={"check": "x", "days": [3]}, **critical),
         seen("UNUSUAL_LARGEST_SHARE_SHIFT", weeks_later(1, T1.tier), message="largest share shift: [red]UBSA +11.92"),
@@ -90,6 +92,7 @@ def test_programs_get_every_column(desk: Desk) -> None:
         "code": "TRADES_WITHOUT_SHARES",
         "message": ZERO,
         "follows": 0,
+        "state": "open",
         "category": "BUSINESS_RULE",
         "table_name": "otc_raw",
         "affected_records": 150,
@@ -105,13 +108,29 @@ def test_programs_get_every_column(desk: Desk) -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_the_table_says_what_is_wrong_at_every_width(desk: Desk, width: int) -> None:
-    """Prevents a table that has place for the code of a finding, and none for what was found."""
+    """Prevents a table without the code, by which the page of anomalies is read, or without what was found."""
     out = call("anomalies", "list", width=width).out
     assert max(map(len, out.splitlines())) <= width
     words = " ".join(out.split())
     for part in ("CRITICAL 2025-11-14 NMS_TIER_1", "ERROR 2025-11-14 OTC", "WARN 2025-11-21 NMS_TIER_1", "[red]UBSA"):
         assert part in words
-    assert ("TRADES_WITHOUT_SHARES" in out) is (width > 80)
+    for code in ("TRADES_WITHOUT_SHARES", "NOT_DELIVERED", "UNUSUAL_LARGEST_SHARE_SHIFT"):
+        assert code in out
+    assert ("code / message" in out) is (width < 160)
+    assert "not shown" not in out
+
+
+@pytest.mark.parametrize(("width", "has_moments"), [(80, False), (160, True)])
+def test_what_is_resolved_looks_so(desk: Desk, width: int, has_moments: bool) -> None:
+    """Prevents --all from showing what is wrong and what was like each other, and the others from saying what is."""
+    out = call("anomalies", "list", "--all", width=width).out
+    assert max(map(len, out.splitlines())) <= width
+    states = [word for word in out.split() if word in ("open", "resolved")]
+    assert states == ["open"] * 4 + ["resolved"]
+    assert ("2025-12-15 15:03:00Z" in out) is has_moments
+    assert "SCHEMA_VIOLATED" in out
+    assert "state" not in call("anomalies", "list", width=width).out
+    assert [row["state"] for row in call("anomalies", "list", "--all", "-f", "csv").csv()] == states
 
 
 def test_more_than_is_shown_is_told(desk: Desk) -> None:
@@ -149,8 +168,8 @@ def test_show_tells_all_there_is(desk: Desk) -> None:
     assert "first 5 of 20 samples" in answer.err
     assert len(json.loads(call("anomalies", "show", "4", "-f", "json").json()[0]["sample_records"])) == 20
     history = answer.out.partition("History\n")[2]
-    assert history.splitlines()[2].split()[:4] == ["2025-12-15", "15:02:00Z", "opened", "CRITICAL"]
-    assert max(map(len, answer.out.splitlines())) <= 80
+    assert history.splitlines()[2].split() == ["2025-12-15", "15:02:00Z", "opened", "CRITICAL", ACTOR]
+    assert max(len(line) for line in answer.out.splitlines() if not line.startswith("next: ")) <= 80
 
 
 def test_show_tells_what_became_of_it(desk: Desk) -> None:
@@ -160,9 +179,54 @@ def test_show_tells_what_became_of_it(desk: Desk) -> None:
     assert facts(shown.out)["resolved_by"] == "jane"
     assert facts(shown.out)["resolution_note"] == "FINRA [ticket 7]: no file this week"
     assert "FINRA [ticket 7]: no file this" in " ".join(shown.out.partition("History\n")[2].split())
+    assert "next:" not in shown.out
     history = call("anomalies", "show", "3").out.partition("History\n")[2].split()
     assert " ".join(history).count("caused by anomaly 2") == 1
     assert " ".join(history).count("its cause is resolved") == 1
+
+
+@pytest.mark.parametrize("actor", ["jane", "finra.otc_transparency.compute_rolling", "x" * 60])
+def test_a_history_says_who_and_when_at_every_width(desk: Desk, actor: str) -> None:
+    """Prevents a log from which the person is left out, and a single entry that looks unlike several."""
+    call("anomalies", "resolve", "2", "--note", "FINRA said that there is no file of this week", "--actor", actor)
+    for number in ("2", "6"):
+        for width in (80, 100):
+            history = call("anomalies", "show", number, width=width).out.partition("History\n")[2]
+            assert history.split()[:2] == ["changed_at", "change"]
+            assert "not shown" not in history.replace("not shown at this width: severity", "")
+            assert "2025-12-15 15:02:00Z  opened" in history
+            assert max(len(line) for line in history.splitlines() if not line.startswith("next: ")) <= width
+    assert actor in "".join(call("anomalies", "show", "2").out.partition("History\n")[2].split())
+
+
+def test_a_long_message_goes_on_below_itself(desk: Desk) -> None:
+    """Prevents words that a terminal breaks in two, and ids that cannot be copied."""
+    message = "missing venues: 18 (X084, X088, X092, X095, X097, X110, X117, X119, X121); usual is none"
+    desk.look(seen("UNUSUAL_MISSING_VENUES", T1, message=message, capture_id="c" * 90))
+    out = call("anomalies", "show", "7").out
+    told = out.partition("message")[2].partition("\ndomain")[0]
+    first, second = told.splitlines()
+    assert (len("message" + first) <= 80, second.startswith(" " * 17), second[17] != " ") == (True, True, True)
+    assert " ".join(told.split()) == message
+    assert "c" * 90 in out
+
+
+def steps(number: int) -> list[str]:
+    """The next steps that `show` prints."""
+    lines = call("anomalies", "show", str(number)).out.splitlines()
+    return [line.removeprefix("next: ") for line in lines if line.startswith("next: ")]
+
+
+def test_show_tells_what_helps_and_that_works(desk: Desk) -> None:
+    """Prevents an anomaly of which one learns everything but what to do, and a command that is refused."""
+    assert steps(GAP) == ["spine backfill --from 2025-11-14 --to 2025-11-14 --tier OTC"]
+    assert steps(MISSED) == ["spine anomalies show 2  # it follows from that one"]
+    assert steps(CLOSED) == []
+    load, resolve = steps(SHIFT)
+    assert load == "spine backfill --from 2025-11-21 --to 2025-11-21 --tier NMS_TIER_1  # loads it again"
+    answer = call(*shlex.split(resolve, comments=True)[1:])
+    assert (answer.code, answer.out) == (0, "resolved anomaly 5: UNUSUAL_LARGEST_SHARE_SHIFT 2025-11-21 NMS_TIER_1\n")
+    assert steps(SHIFT) == []
 
 
 def test_show_for_programs_has_the_history(desk: Desk) -> None:

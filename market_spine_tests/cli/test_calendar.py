@@ -113,7 +113,7 @@ def test_the_days_of_a_year(spine: Command) -> None:
         (("show", "--year", "2025", "--month", "2025-01"), "a week, a month and a year at once"),
         (("apply",), "which correction?"),
         (("apply", "FILE", "--plan", "--yes"), "--plan and --yes say opposite things"),
-        (("apply", "nowhere.yaml"), "nowhere.yaml: it cannot be read"),
+        (("apply", "nowhere.yaml"), "calendar correction nowhere.yaml: it cannot be read: No such file or directory"),
     ],
     ids=" ".join,
 )

@@ -73,6 +73,14 @@ def test_help_fits_the_terminal(name: str, width: int) -> None:
     assert [line for line in answer.out.splitlines() if len(line) > width] == []
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_sentence_is_broken(name: str) -> None:
+    """Prevents lines of the source from standing in the help as lines: only the first paragraph is filled."""
+    paragraphs = (COMMANDS[name].help or "").split("\n\n")[1:]
+    lines = [line for one in paragraphs if not one.startswith("\b") for line in one.splitlines()]
+    assert [line for line in lines if not line.startswith("Example: ") and not line.endswith((".", ":"))] == []
+
+
 def test_help_loads_nothing_heavy() -> None:
     """Prevents seconds of imports for a page of text (it took 0.3 s; with Dagster alone it is 1.6 s)."""
     code = (

@@ -58,6 +58,22 @@ def test_the_end_of_the_chain(home: Path) -> None:
     assert "Which rows" not in answer.out
 
 
+def test_one_of_each_is_not_several(home: Path) -> None:
+    """Prevents "1 tables, 1 columns"."""
+    assert "\n1 table, 1 column. Columns are" in call("impact", "symbol_hhi.hhi").out
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("name", ["otc_raw", "venue_volume", "volume_per_day"])
+def test_names_are_not_broken(home: Path, name: str, width: int) -> None:
+    """Prevents volume_per_day_vs_mean_p, ct: a name that nobody can search for or copy."""
+    words = set(call("impact", name, width=width).out.replace(",", " ").split())
+    rows = call("impact", name, "-f", "csv").csv()
+    assert {row["name"] for row in kinds(rows, "table")} <= words
+    assert {row["column"] for row in kinds(rows, "column")} <= words
+    assert {table for row in kinds(rows, "table") for table in row["through"].split(", ")} <= words
+
+
 def test_one_week_reaches_the_windows_that_hold_it(spine: Command) -> None:
     """Prevents a restatement whose effect is known only when everything is made again (F057, F185)."""
     rows = spine("impact", "otc_raw", "-w", "2025-11-07", "-t", "OTC", "-f", "csv").csv()

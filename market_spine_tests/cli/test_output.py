@@ -97,6 +97,46 @@ def test_one_row_that_is_too_wide_stands_upright(
     ]
 
 
+CODES = Listing(
+    ["code", "message", "count"],
+    [["A_CODE_THAT_IS_TO_BE_READ", "some words about it", 7], ["ANOTHER", "", 8]],
+    wrapped=frozenset({"message"}),
+    stacked=("code", "message"),
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "head", "lines"),
+    [
+        (60, "code message count", ["A_CODE_THAT_IS_TO_BE_READ some words about it 7", "ANOTHER 8"]),
+        (40, "code / message count", ["A_CODE_THAT_IS_TO_BE_READ 7", "some words about it", "ANOTHER 8"]),
+    ],
+)
+def test_two_columns_stand_in_one_where_there_is_no_room(
+    width: int, head: str, lines: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a key from being dropped where it could stand above what belongs to it."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    show(CODES)
+    first, _, *rest = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert (first, rest) == (head, lines)
+    show(CODES, Format.CSV)
+    assert capsys.readouterr().out.startswith("code,message,count\n")
+
+
+@given(words=st.lists(st.text("ab_", min_size=1, max_size=30), min_size=1, max_size=12), width=st.integers(66, 130))
+def test_words_stay_whole_where_there_is_room(words: list[str], width: int) -> None:
+    """Prevents names that are broken in one column while another has room to spare."""
+    import contextlib
+    import io
+
+    text = " ".join(words)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setenv("COLUMNS", str(width))
+        show(Listing(["n", "one", "other"], [[1, text, f"{text} {text}"]] * 2, wrapped=frozenset({"one", "other"})))
+    assert {*words} <= {*out.getvalue().split()}
+
+
 @given(ROWS)
 def test_json_and_csv_parse_back(rows: list[tuple[Any, ...]]) -> None:
     """Prevents output that programs cannot read."""

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import duckdb
 import pytest
 import time_machine
 
-from market_spine.cli.readiness import criteria
+from market_spine.cli.output import hanging
+from market_spine.cli.readiness import criteria, folded
 from market_spine.domain.contracts import Severity
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine.store.schema import BATCHES
@@ -155,6 +156,7 @@ def test_what_helps_where_a_tier_is_missing(home: Path) -> None:
     assert "✗ All partitions present (2/3 tiers)" in answer.out
     assert issues(answer) == {
         "Missing expected partitions: OTC tier": "spine backfill --from 2025-11-14 --to 2025-11-14 --tier OTC"
+        "  # FINRA's day: 2025-12-15"
     }
     (loaded,) = followed("2025-12-20", answer)
     assert loaded.code == 0, loaded.err
@@ -185,13 +187,21 @@ def test_what_helps_where_captures_are_out_of_date(home: Path) -> None:
     answer = readiness("2025-12-30")
     assert answer.code == 1
     assert "Status: NOT READY for trading (BLOCKED)" in answer.out
-    assert "✗ Dependencies current (1 stale captures)" in answer.out  # the others follow from it
-    assert issues(answer) == {
-        "Dependencies not current: otc_venue_volume OTC": "spine recompute --week-ending 2025-11-14 --yes"
-    }
+    assert "✗ Dependencies current (12 stale captures)" in answer.out  # one, and what follows from it
+    ((message, remedy),) = issues(answer).items()
+    assert message.startswith("Dependencies not current: otc_venue_volume OTC, ")
+    assert message.endswith(" and 6 more")
+    assert remedy == "spine recompute --week-ending 2025-11-14 --yes"
     (made,) = followed("2025-12-30", answer)
     assert made.code == 0, made.err
     assert readiness("2025-12-30").code == 0
+
+
+def test_what_stands_against_a_week_goes_on_below_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents the second line of an issue from looking like one of its own."""
+    hanging("  - ", "Stages incomplete: OTC CALC, OTC NORMALIZED; CRITICAL anomalies present: 1 unresolved, [red]")
+    first, second = capsys.readouterr().out.splitlines()
+    assert (first[:5], second[:5], second[-5:]) == ("  - S", "    u", "[red]")
 
 
 @of("whole")
@@ -275,6 +285,31 @@ def test_without_a_week_every_week_is_listed(home: Path) -> None:
     csv = spine("2025-12-20", "readiness", "otc", "-f", "csv", "-n", "2")
     assert len(csv.csv()) == 2
     assert "first 2 of 3 rows" in csv.err
+
+
+def row(week: str, use_case: str, state: str, against: str, certified: int = 0) -> list[Any]:
+    moment = datetime(2025, 12, certified, 12, tzinfo=UTC) if certified else None
+    return [date.fromisoformat(week), use_case, state, moment, "jane" if certified else None, against]
+
+
+def test_weeks_that_are_alike_stand_in_one_row() -> None:
+    """Prevents a screen of the same words week after week, and weeks between from being said to be like the others."""
+    rows = [
+        row("2025-11-14", "trading", "PRELIMINARY", "until then"),
+        row("2025-11-14", "research", "CERTIFIED", "", 19),
+        row("2025-11-07", "trading", "PRELIMINARY", "until then"),
+        row("2025-10-31", "trading", "MISSING", "OTC"),
+        row("2025-10-31", "research", "CERTIFIED", "", 17),
+        row("2025-10-24", "trading", "PRELIMINARY", "until then"),
+        row("2025-10-17", "trading", "PRELIMINARY", "until later"),
+    ]
+    assert folded(rows) == [
+        ["2025-10-24, 2025-11-07 .. 2025-11-14", "trading", "PRELIMINARY", None, None, "until then"],
+        ["2025-10-31, 2025-11-14", "research", "CERTIFIED", "2025-12-17 .. 2025-12-19", "jane", ""],
+        ["2025-10-31", "trading", "MISSING", None, None, "OTC"],
+        ["2025-10-17", "trading", "PRELIMINARY", None, None, "until later"],
+    ]
+    assert folded(rows[1:2]) == [["2025-11-14", *rows[1][1:]]]
 
 
 @of("whole")

@@ -112,6 +112,8 @@ def test_runs_are_in_dagsters_record(own_home: Path, tmp_path: Path, monkeypatch
 
     folder = tmp_path / "dagster"
     monkeypatch.setenv("DAGSTER_HOME", str(folder))
+    call("readiness", "otc")  # time has passed since the weeks were loaded: that is no news of this run
+    call("publish")
     answer = call("run", "otc/venue_share", "-w", "2025-10-10", "-t", "OTC")
     assert answer.code == 0, answer.err
     assert (folder / "dagster.yaml").is_file()
@@ -314,7 +316,11 @@ def test_what_checks_found_in_captured_weeks_is_told(home: Path) -> None:
     answer = call("run", "otc.weekly_refresh", "-w", "2025-11-14", "-t", "OTC", "--source", SOURCE)
     assert answer.code == 0, answer.err
     assert "WARN: otc_tier_split 2025-11-14: all_tiers_present: 1, expected 3" in answer.err
-    assert call("sql", "FROM core_quality WHERE status = 'failed'", "-f", "json").json()
+    (step,) = [line.partition("next: ")[2] for line in answer.err.splitlines() if "next: " in line]
+    warned = [line.split()[1:3] for line in answer.err.splitlines() if line.startswith("WARN: ")]
+    listed = call(*shlex.split(step)[1:], "-f", "json").json()
+    assert step == "spine anomalies list --linked"
+    assert warned == [[row["table_name"], f"{row['week_ending']}:"] for row in listed]
 
 
 def test_a_server_that_does_not_answer_is_told_in_words(home: Path) -> None:

@@ -15,10 +15,10 @@ from market_spine.governance import certificates
 from market_spine.governance.certificates import issue, supersede
 from market_spine.governance.keys import Keys
 from market_spine.store.commit import commit
+from market_spine.store.differences import Difference
 from market_spine.store.ledger import Draft, Run, transaction
 from market_spine.store.store import Store
 from market_spine.store.trust_tables import CERTIFICATES
-from market_spine.store.verify import Difference
 from market_spine_tests.store.builders import DOMAIN, RAW, WEEK, at, batch, raw
 
 PLACE: dict[str, Any] = {"domain": DOMAIN, "week_ending": WEEK, "ready_for": "trading"}

@@ -162,7 +162,8 @@ def test_a_missing_tier_is_told_once() -> None:
     """Prevents the stages of a tier that was never delivered from being told as a second trouble."""
     found = lacking(*OTC)
     assert [issue.message for issue in found.issues] == ["Missing expected partitions: OTC tier"]
-    assert found.issues[0].remedy == f"spine backfill --from {WEEK} --to {WEEK} --tier OTC"
+    day = "  # FINRA's day: 2026-01-20"  # 31 days later is Martin Luther King Jr. Day
+    assert found.issues[0].remedy == f"spine backfill --from {WEEK} --to {WEEK} --tier OTC{day}"
     assert found.numbers["partitions"] == [2, 3]
 
 
@@ -171,7 +172,16 @@ def test_two_missing_tiers_are_both_named() -> None:
     t2 = {place for place in ALL if place[1] == "NMS_TIER_2"}
     found = lacking(*OTC, *t2)
     assert found.issues[0].message == "Missing expected partitions: NMS_TIER_2, OTC tiers"
-    assert found.issues[0].remedy.endswith("--tier NMS_TIER_2 --tier OTC")
+    assert "--tier NMS_TIER_2 --tier OTC  #" in found.issues[0].remedy
+
+
+def test_a_tier_that_is_missing_leaves_the_age_open() -> None:
+    """Prevents a moment of first use that cannot be kept: the period begins anew when the missing tier comes."""
+    found = judge(TRADING, TABLES, facts(set(OTC)), CAPTURED + timedelta(hours=2))
+    assert [issue.message for issue in found.issues] == [
+        "Missing expected partitions: OTC tier",
+        "Preliminary until 48 hours after the tiers that are missing have come",
+    ]
 
 
 def test_tables_over_all_tiers_count_where_all_tiers_are_asked_for() -> None:

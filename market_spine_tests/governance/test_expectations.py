@@ -21,6 +21,7 @@ from market_spine.governance.anomalies import Observation
 from market_spine.governance.expectations import (
     Expected,
     Facts,
+    absence,
     deadline,
     due_at,
     expected,
@@ -193,8 +194,8 @@ MISSING = [
     ("2025-12-29 14:59", None, None, 0),
     ("2025-12-29 15:00", "INFO", "published 2025-12-29 15:00 UTC, expected by 2025-12-30 15:00 UTC: not there yet", 0),
     ("2025-12-30 15:00", "INFO", "published 2025-12-29 15:00 UTC, expected by 2025-12-30 15:00 UTC: not there yet", 0),
-    ("2025-12-30 15:00:01", "ERROR", "not there since 2025-12-30 15:00 UTC: 0 days", 0),
-    ("2025-12-31 14:59", "ERROR", "not there since 2025-12-30 15:00 UTC: 0 days", 0),
+    ("2025-12-30 15:00:01", "ERROR", "not there since 2025-12-30 15:00 UTC", 0),
+    ("2025-12-31 14:59", "ERROR", "not there since 2025-12-30 15:00 UTC", 0),
     ("2025-12-31 15:00", "ERROR", "not there since 2025-12-30 15:00 UTC: 1 day", 1),
     ("2026-01-02 15:00", "ERROR", "not there since 2025-12-30 15:00 UTC: 3 days", 3),
     ("2026-01-06 20:00", "ERROR", "not there since 2025-12-30 15:00 UTC: 7 days", 7),
@@ -226,6 +227,24 @@ def test_a_missing_tier_is_info_before_its_deadline_and_an_error_after_it(
         assert (missed.severity, missed.category, missed.key.tier) == (Severity.ERROR, Category.COMPLETENESS, None)
     else:
         assert missed is None
+
+
+# A look that is not kept counts the hours of the first day.
+LIVE = [
+    ("2025-12-30 15:59", ""),
+    ("2025-12-30 16:00", ": 1 hour"),
+    ("2025-12-31 14:59", ": 23 hours"),
+    ("2025-12-31 15:00", ": 1 day"),
+    ("2026-01-02 14:59", ": 2 days"),
+]
+
+
+@pytest.mark.parametrize(("now", "lasting"), LIVE)
+def test_a_look_tells_the_hours_of_the_first_day(now: str, lasting: str) -> None:
+    """Prevents "0 days" from reading as if it were there, and another age than the one on record from the second on."""
+    severity, message, details = absence(WEEKLY, WeekKey.from_string("OTC:2025-11-28"), utc(now))
+    assert (severity, message) == (Severity.ERROR, f"not there since 2025-12-30 15:00 UTC{lasting}")
+    assert details["days"] == (int(lasting[2]) if "day" in lasting else 0)
 
 
 def test_missed_runs_count_what_must_be_there_by_now() -> None:

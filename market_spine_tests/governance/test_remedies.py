@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +17,7 @@ from market_spine.domain.spans import spans
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import OTC as FEED
 from market_spine.governance import remedies as module
-from market_spine.governance.remedies import ONE_BY_ONE, Kind, Problem, remedies
+from market_spine.governance.remedies import ABSENT, NOTHING, ONE_BY_ONE, Kind, Problem, remedies, steps
 
 DOMAIN = FEED.domain
 REFRESH = f"spine run {DOMAIN}.weekly_refresh"
@@ -106,6 +109,67 @@ def test_a_backfill_names_its_feed_where_there_are_several(monkeypatch: pytest.M
     monkeypatch.setattr(module, "load_feeds", lambda: (FEED, FEED))
     assert commands(problem(Kind.GAP, "OTC:2025-11-14"))[0].startswith("spine backfill --feed otc --from ")
     assert commands(problem(Kind.EMPTY)) == ["spine backfill --feed otc --weeks-back 4"]
+
+
+def row(code: str, key: str = "OTC:2025-11-14", severity: str = "WARN", **more: Any) -> dict[str, Any]:
+    tier, _, week = key.partition(":")
+    place = {"tier": tier, "week_ending": date.fromisoformat(week)}
+    return {"id": 7, "code": code, "severity": severity, "cause_id": None, "details_json": "{}", **place, **more}
+
+
+PLACE = "--week-ending 2025-11-14 --tier OTC"
+LOAD = "spine backfill --from 2025-11-14 --to 2025-11-14 --tier OTC"
+RESOLVE = 'spine anomalies resolve 7 --note "what was found"'
+NEXT = '{"next": "set the key", "partitions": 1}'
+# An anomaly, and what to do about it where every partition but OTC of 2025-10-17 and 2025-11-14 is there.
+STEPS: list[tuple[dict[str, Any], list[str]]] = [
+    (row("NOT_DELIVERED", severity="ERROR"), [LOAD]),
+    (row("NOT_DELIVERED", severity="INFO"), [NOTHING, f"{LOAD}  # or load what is lacking"]),
+    (row("MISSED_RUNS", "ALL:2025-11-14", "ERROR"), [LOAD]),
+    (row("MISSED_RUNS", "ALL:2025-11-14", "ERROR", cause_id=3), ["spine anomalies show 3  # it follows from that one"]),
+    (row("INCOMPLETE_TIER_SPLIT", "ALL:2025-11-14"), [LOAD]),
+    (row("INCOMPLETE_WINDOW", "OTC:2025-11-21", "ERROR"), [LOAD.replace("11-14", "10-17"), LOAD]),
+    (row("INCOMPLETE_WINDOW", "OTC:2025-11-28", "ERROR"), [LOAD]),  # 2025-10-17 is a week too early
+    (row("INCOMPLETE_WINDOW", "NMS_TIER_1:2025-11-14", "ERROR"), [f"{REFRESH} {PLACE[:-3]}NMS_TIER_1"]),
+    (row("INCOMPLETE_STAGE_CHAIN", severity="ERROR"), [f"{REFRESH} {PLACE}"]),
+    (row("LATE_DATA"), ["nothing: it closes when its week is no longer watched"]),
+    (row("TOO_FEW_RECORDS", severity="ERROR"), [f"{REFRESH} {PLACE} -p min_records=0  # if the delivery is whole"]),
+    (
+        row("TRADES_WITHOUT_SHARES", severity="CRITICAL"),
+        [f"spine rejects {PLACE}", f"{LOAD}  # when the source has it corrected"],
+    ),
+    (row("SOURCE_UNAVAILABLE", severity="ERROR", details_json=NEXT), ["set the key", f"{REFRESH} {PLACE}"]),
+    (row("RESTATED", severity="INFO"), [NOTHING, f"spine captures impact otc_raw {PLACE}  # what it changed"]),
+    (row("CALENDAR_CORRECTED"), ["spine recompute --yes"]),
+    (row("UNUSUAL_VENUE_COUNT"), [f"{LOAD}  # loads it again", f"{RESOLVE}  # if it is so"]),
+    (row("UNKNOWN_COLUMNS"), [RESOLVE]),
+    (row("VOLUME_RECONCILES", severity="CRITICAL"), ["spine verify", "spine recompute --yes"]),
+]
+
+
+@pytest.mark.parametrize(("anomaly", "expected"), STEPS, ids=lambda one: one["code"] if isinstance(one, dict) else "")
+def test_what_to_do_about_one_anomaly(anomaly: dict[str, Any], expected: list[str]) -> None:
+    """Prevents an anomaly without a next step, one that loads what is there, and what only follows being mended."""
+    lacking = {WeekKey.from_string(f"OTC:2025-{day}") for day in ("10-17", "11-14")}
+    weeks = [date(2025, 9, 5) + timedelta(weeks=number) for number in range(20)]
+    there = {WeekKey(week, tier) for week in weeks for tier in Tier} - lacking
+    assert steps(anomaly, FEED, there) == expected
+
+
+def test_every_code_of_the_page_has_a_step() -> None:
+    """Prevents a code that the documents know and of which `show` says nothing, and one that is in no place."""
+    page = Path(module.__file__).parents[2] / "docs" / "anomalies.md"
+    codes = re.findall(r"^\| `([A-Z_]+)`", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {*codes} >= ABSENT
+    for code in codes:
+        for severity in Severity:
+            assert all(steps(row(code, severity=severity.value, details_json=NEXT), FEED, ())), code
+
+
+def test_weeks_before_the_feed_are_not_lacking() -> None:
+    """Prevents advice to load what FINRA never published: the window of the first week lacks nothing."""
+    first = row("INCOMPLETE_WINDOW", f"OTC:{FEED.first_week}", "INFO")
+    assert steps(first, FEED, {WeekKey(FEED.first_week, Tier.OTC)})[1].startswith(f"{REFRESH} --week-ending")
 
 
 WEEKS = st.integers(0, 12).map(lambda number: date(2025, 11, 14) + timedelta(weeks=number))

@@ -114,6 +114,17 @@ def test_what_was_told_is_not_told_again(store: Store) -> None:
     assert untold_ids(store) == []
 
 
+def test_a_forced_capture_is_not_told_again(store: Store) -> None:
+    """Prevents the same bytes, taken once more, from being a second restatement of what was told and settled."""
+    _, second = arrive(store, "a", "b")
+    forced = raw(OTC, 7200, "b")
+    record(store, RUN, [told_of(second)], "check")
+    commit(store.control, store.home, batch(forced))
+    assert untold_ids(store) == []
+    commit(store.control, store.home, batch(raw(OTC, 10800, "a")))  # taken back: that is one again
+    assert len(untold_ids(store)) == 1
+
+
 def test_many_weeks_are_one_statement(store: Store) -> None:
     """Prevents a judgement of all weeks that asks once a week: nothing was restated, two statements in all."""
     keys = [WeekKey(week(number), tier) for number in range(-20, 1) for tier in Tier]

@@ -272,7 +272,7 @@ def test_an_altered_control_row_is_reported(stage: Scene) -> None:
     before = contents(stage)
     report = rebuild(stage.spine, [FEED])
     assert not report.swapped
-    assert {one.detail for one in report.differences} == {"differs in detail"}
+    assert {one.detail for one in report.differences} == {"the rebuilt store has another detail"}
     assert contents(stage) == before
 
 

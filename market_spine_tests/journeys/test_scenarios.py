@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import cast
@@ -17,6 +18,7 @@ import pytest
 from market_spine.cli.scenario import Ending, Stage
 from market_spine.cli.scenarios import SCENARIOS, Name
 from market_spine.domain.weeks import weeks_between
+from market_spine_tests.cli.conftest import call
 from market_spine_tests.journeys.plays import WEEK, Play, played
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("scenarios")]
@@ -96,6 +98,18 @@ def test_the_published_file_says_what_the_store_says(plays: Plays, name: Name) -
             assert engine.execute(query).fetchall() == play.sql(query), table
 
 
+@pytest.mark.parametrize("name", Name)
+def test_the_commands_at_its_end_work(plays: Plays, name: Name) -> None:
+    """Prevents advice that fails, or finds nothing, when it is followed."""
+    told = plays(name).answer.out.partition("\nTry next\n")[2].strip().splitlines()
+    assert 1 <= len(told) <= 2
+    for program, *words in map(shlex.split, told):
+        assert program == "spine"
+        answer = call(*words)
+        assert answer.code == 0, answer.err
+        assert len(answer.out.splitlines()) >= 3, words
+
+
 # A tier is missing
 
 
@@ -118,7 +132,7 @@ def test_a_missing_tier_is_told_by_the_clock(missing: Play) -> None:
     assert missing.one(ROWS.format(columns), "NOT_DELIVERED") == (
         "INCOMPLETE_INPUT",
         "finra.otc_transparency.weekly_refresh",
-        "not there since 2025-12-16 15:00 UTC: 0 days",
+        "not there since 2025-12-16 15:00 UTC",
     )
 
 
@@ -337,22 +351,33 @@ def corrected(plays: Plays) -> Play:
     return plays(Name.CALENDAR_CORRECTION)
 
 
-KNOWN = {"2025-04-07 17:00": 21, "2025-04-08 10:00": 20, "2025-04-09 10:00": 21}  # sessions of January 2025
+# Sessions of January 2025, as known on three evenings.
+KNOWN = {"2025-02-26 17:00": 21, "2025-02-27 17:00": 20, "2025-02-28 17:00": 21}
 
 
 def test_january_has_21_20_and_21_sessions(corrected: Play) -> None:
     """Prevents the answers of the documents from being missed (C-73): 23 weekdays less two or three."""
     count = """SELECT count(*) FROM reference_trading_calendar_asof('{}+00')
                WHERE session_date BETWEEN '2025-01-01' AND '2025-01-31'"""
+    # The calendar of a week comes with the week: Monday to Friday of 01-31 came with Tier 1.
     assert {known: corrected.one(count.format(known))[0] for known in KNOWN} == KNOWN
     told = re.findall(r"2025-01: (\d+ -> \d+) sessions", corrected.answer.out)
-    assert told == ["20 -> 21", "21 -> 20", "20 -> 21"]
+    assert told == ["21 -> 20", "20 -> 21"]
     divisors = "SELECT DISTINCT session_count FROM otc_volume_per_day_asof('{}+00') WHERE week_ending = ?"
     found = {
         week: [corrected.one(divisors.format(known), week)[0] for known in KNOWN]
         for week in ("2025-01-10", "2025-01-24")
     }
     assert found == {"2025-01-10": [5.0, 4.0, 4.0], "2025-01-24": [4.0, 4.0, 5.0]}
+
+
+def test_the_answer_of_before_stays(corrected: Play) -> None:
+    """Prevents a correction that rewrites what was answered before it: a fifth of the week, then a fourth of it."""
+    shares = """SELECT sum(total_volume), sum(volume_per_day) FROM otc_volume_per_day_asof('{}+00')
+                WHERE week_ending = '2025-01-10' AND tier = 'OTC'"""
+    week, *_ = {corrected.one(shares.format(known))[0] for known in KNOWN}
+    answers = [corrected.one(shares.format(known)) for known in KNOWN]
+    assert answers == [(week, pytest.approx(float(week) / sessions)) for sessions in (5, 4, 4)]
 
 
 def test_exactly_what_it_reaches_is_made_again(corrected: Play) -> None:
@@ -367,22 +392,67 @@ def test_exactly_what_it_reaches_is_made_again(corrected: Play) -> None:
         return {week: 1 + reached.count(week) for week in sorted(set(reached))}
 
     directly = once_per(("2025-01-10", "2025-01-10"), ("2025-01-24", "2025-01-24"))
+    # Six weeks would end on 2025-02-14 and later; the last that is there, of Tier 1, is 2025-02-07.
+    windows = once_per(("2025-01-10", "2025-02-07"), ("2025-01-24", "2025-02-07"))
     assert corrected.revisions() == {
         "reference_trading_calendar": directly,
         "otc_volume_per_day": directly,
-        "otc_symbol_volume_per_day_6w": once_per(("2025-01-10", "2025-02-14"), ("2025-01-24", "2025-02-28")),
-        # 13 weeks would end on 2025-04-04 and 2025-04-18; the last that is there is 2025-02-28.
-        "otc_weekly_baseline": once_per(("2025-01-10", "2025-02-28"), ("2025-01-24", "2025-02-28")),
+        "otc_symbol_volume_per_day_6w": windows,
+        "otc_weekly_baseline": windows,
     }
     (total,) = corrected.one("SELECT count(*) FROM core_manifest")
-    assert total == 11 * 14 + 2 + 2 + 12 + 14  # eleven weeks of fourteen tables, and what was made again
+    # Four weeks of twelve tables in three tiers and two of all, two weeks of one tier; and what was made again:
+    # windows of five and three weeks of Tier 1, and of three weeks and one of the two other tiers.
+    assert total == 4 * (12 * 3 + 2) + 2 * (12 + 2) + 2 + 2 * 3 + 2 * (5 + 3 + 2 * (3 + 1))
+
+
+CERTIFIED, CLOSED, FOLLOWED, OPENED, DONE = map(
+    utc, ("2025-02-26 16:01", "2025-02-27 09:00", "2025-02-27 09:10", "2025-02-28 09:00", "2025-02-28 09:10")
+)
+
+
+@pytest.mark.parametrize(
+    ("week", "expected"),
+    [
+        ("2025-01-03", []),  # no correction reaches it
+        ("2025-01-10", [(CLOSED, "superseded"), (FOLLOWED, "issued")]),
+        ("2025-01-17", [(CLOSED, "superseded"), (FOLLOWED, "issued")]),  # a window over 2025-01-10
+        (
+            "2025-01-24",
+            [(CLOSED, "superseded"), (FOLLOWED, "issued"), (OPENED, "superseded"), (DONE, "issued")],
+        ),
+    ],
+)
+def test_certificates_follow_the_calendar(corrected: Play, week: str, expected: list[tuple[datetime, str]]) -> None:
+    """Prevents a certificate over a wrong divisor, and a week that a correction does not reach from losing its own."""
+    query = """SELECT logged_at, event FROM core_certificate_log JOIN core_certificates USING (certificate_id)
+               WHERE ready_for = 'trading' AND week_ending = ? ORDER BY seq"""
+    assert corrected.sql(query, week) == [(CERTIFIED, "issued"), *expected]
+    verdicts = """SELECT judged_at, to_state FROM core_readiness_log
+                  WHERE ready_for = 'trading' AND week_ending = ? AND judged_at > ? ORDER BY seq"""
+    states = {"superseded": "BLOCKED", "issued": "CERTIFIED"}
+    assert corrected.sql(verdicts, week, CERTIFIED) == [(at, states[event]) for at, event in expected]
+
+
+def test_only_the_story_is_told(corrected: Play) -> None:
+    """Prevents a story that drowns in errors about other weeks: each turn of a certificate is told, and no error."""
+    told = " ".join(corrected.answer.out.split())
+    assert "ERROR" not in told
+    assert "2025-01-10 .. 2025-01-24 (3) for trading: CERTIFIED -> BLOCKED" in told
+    assert "2025-01-10 .. 2025-01-24 (3) for trading: BLOCKED -> CERTIFIED" in told
+    assert "2025-01-24 for trading: CERTIFIED -> BLOCKED" in told
+    grave = "SELECT code, tier, week_ending FROM core_anomalies WHERE severity IN ('ERROR', 'CRITICAL')"
+    assert corrected.sql(grave) == []
 
 
 def test_it_was_told_while_it_had_not_followed(corrected: Play) -> None:
     """Prevents measures over the wrong divisor from being used in the meantime, and a finding that stays (F292)."""
-    query = """SELECT week_ending::VARCHAR, severity, category, table_name, resolved_at IS NOT NULL
-               FROM core_anomalies WHERE code = 'CALENDAR_CORRECTED' ORDER BY week_ending"""
-    expected = ("WARN", "DEPENDENCY", "otc_volume_per_day", True)
-    assert corrected.sql(query) == [("2025-01-10", *expected), ("2025-01-24", *expected)]
+    query = """SELECT week_ending::VARCHAR, tier, severity, category, table_name, resolved_at IS NOT NULL
+               FROM core_anomalies WHERE code = 'CALENDAR_CORRECTED' ORDER BY week_ending, tier"""
+    assert corrected.sql(query) == [
+        (week, tier, "WARN", "DEPENDENCY", "otc_volume_per_day", True)
+        for week in ("2025-01-10", "2025-01-24")
+        for tier in ("NMS_TIER_1", "NMS_TIER_2", "OTC")
+    ]
     vintages = corrected.sql("SELECT vintage, actor FROM core_calendar_vintages ORDER BY vintage")
     assert vintages == [(1, "exchange_calendars"), *((number, "operations") for number in (2, 3, 4))]

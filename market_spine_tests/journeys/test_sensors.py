@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from market_spine.assets import readiness
+from market_spine.assets import readiness, scope
+from market_spine.assets.published import publish_all
 from market_spine.assets.scope import judge, scope_of
+from market_spine.automation import sensors
 from market_spine.automation.launch import END, START, Launch, run
 from market_spine.automation.sensors import sensors_of
+from market_spine.domain.captures import RevisionPolicy
 from market_spine.feeds.otc import FEED
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine.store import heartbeats
 from market_spine.store.ledger import Run
-from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, key, staged
+from market_spine_tests.journeys.stage import FEW, OTC, T1, T2, Clock, Scene, key, line, lines, put, staged, text
 
 pytestmark = pytest.mark.slow
 WEEK, BEFORE = "2025-11-14", "2025-11-07"
@@ -103,7 +107,58 @@ def test_what_others_judged_is_shown_too(daemon: Daemon) -> None:
     assert scene.run("otc.weekly_refresh", *KEYS[3:], publish=True).is_complete  # as commands do, which judge too
     judge(scene.spine.store, Run("command", "command", scene.clock()), FEED)
     asked = daemon.tick("readiness").run_requests
-    assert [(one.tags[START], one.tags[END]) for one in asked] == [(BEFORE, BEFORE)]
+    assert carry_out(scene, asked) == [("readiness", f"{BEFORE} .. {BEFORE}")]
+    assert shown(scene) == ready()
+
+
+def test_what_is_committed_while_it_judges_is_news(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a restatement that comes between judging and the cursor from never being judged."""
+    scene = daemon.scene
+    scene.refresh(*KEYS)
+    scene.clock.forward(hours=80)  # old enough, and restated at the source
+
+    def publish(*arguments: Any) -> None:
+        monkeypatch.setattr(sensors, "publish_all", publish_all)
+        publish_all(*arguments)
+        assert scene.run("otc.ingest_week", key(WEEK)).is_complete
+
+    monkeypatch.setattr(sensors, "publish_all", publish)
+    daemon.tick("readiness")
+    blocked = "SELECT count(*) FROM core_data_readiness WHERE state = 'BLOCKED'"
+    assert scene.one(blocked) == (0,)
+    daemon.tick("readiness")
+    assert scene.one(blocked) == (2,)  # trading and compliance, which use that tier
+
+
+def test_other_code_or_another_policy_is_news(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents verdicts and measures of the code of before from standing until something is delivered."""
+    scene = daemon.scene
+    scene.refresh(*KEYS)
+    scene.clock.forward(hours=60)
+    for _ in range(3):
+        carry_out(scene, getattr(daemon.tick("readiness"), "run_requests", None) or [])
+        daemon.tick("stale")
+        scene.clock.forward(minutes=1)
+    assert skipped(daemon.tick("readiness"))
+    assert skipped(daemon.tick("stale"))
+
+    held = scope_of(FEED)
+    derived = [
+        replace(one, calculation=replace(one.calculation, version="999")) if "hhi" in one.table_name else one
+        for one in held.derived
+    ]
+    other = replace(held, derived=derived)
+    monkeypatch.setattr(scope, "scope_of", lambda _feed: other)
+    monkeypatch.setattr(sensors, "derived_of", lambda _feed: derived)
+    daemon.tick("readiness")
+    assert scene.sql("SELECT DISTINCT state FROM core_data_readiness") == [("BLOCKED",)]
+    scene.clock.forward(minutes=1)
+    assert {tuple(one.asset_selection[0].path) for one in daemon.tick("stale")} == {("otc", "symbol_hhi")}
+
+    stricter = {name: replace(one, preliminary_hours=2000) for name, one in held.use_cases.items()}
+    monkeypatch.setattr(scope, "scope_of", lambda _feed: replace(held, use_cases=stricter))
+    daemon.tick("readiness")
+    assert scene.sql("SELECT DISTINCT state FROM core_data_readiness") == [("PRELIMINARY",)]
 
 
 def test_an_empty_store_says_nothing(daemon: Daemon) -> None:
@@ -174,3 +229,47 @@ def test_what_a_restatement_left_behind_is_made_again_stage_by_stage(daemon: Dae
     after = {one.capture_id for table in ("raw", "venue_volume") for one in scene.captures(table)}
     assert len(after - before) == 2  # the raw and the venue volume of one partition
     assert skipped(daemon.tick("stale"))
+
+
+def overwritten(scene: Scene, folder: Path, rows: int) -> Scene:
+    """The week once more in the place of what was there, with another number of rows."""
+    scene.clock.forward(hours=1)
+    filed = scene.file(put(folder, key(WEEK), text(lines(key(WEEK), rows))))
+    assert filed.run("otc.ingest_week", key(WEEK), options=replace(FEW, policy=RevisionPolicy.OVERWRITE)).is_complete
+    scene.clock.forward(seconds=11)
+    return filed
+
+
+def test_the_same_trouble_twice_is_asked_for_twice(daemon: Daemon, tmp_path: Path) -> None:
+    """Prevents a second overwriting from being taken for the first one, which was dealt with."""
+    scene = overwritten(daemon.scene, tmp_path, 200)
+    scene.refresh(key(WEEK), options=replace(FEW, policy=RevisionPolicy.SKIP))
+    for rows in (210, 220):
+        overwritten(scene, tmp_path, rows)
+        for _ in range(8):
+            requests = daemon.tick("stale")
+            if skipped(requests):
+                break
+            carry_out(scene, requests)
+            scene.clock.forward(seconds=11)
+        assert scene.stale() == []
+        assert scene.one("SELECT count(*) FROM otc_venue_volume") == (rows,)
+
+
+def test_what_cannot_be_made_is_asked_for_once(daemon: Daemon, tmp_path: Path) -> None:
+    """Prevents runs every half minute, for ever, of a partition that its own checks refuse."""
+    scene = overwritten(daemon.scene, tmp_path, 200)
+    scene.refresh(key(WEEK), options=replace(FEW, policy=RevisionPolicy.SKIP))
+    scene.clock.forward(hours=1)
+    impossible = [*lines(key(WEEK), 199), line(key(WEEK), "ZZZZ", "UBSA", 0, 7)]  # trades without shares
+    spoilt = scene.file(put(tmp_path, key(WEEK), text(impossible)))
+    spoilt.run("otc.ingest_week", key(WEEK))
+    asked = 0
+    for _ in range(6):
+        scene.clock.forward(seconds=11)
+        requests = daemon.tick("stale")
+        if not skipped(requests):
+            asked += 1
+            carry_out(scene, requests)
+    assert asked == 1
+    assert scene.stale() != []
