@@ -26,7 +26,6 @@ NEXT = {
     "spine backfill --weeks-back 4": "the newest four weeks of the source",
     "spine catalog": "what there is to run and to read",
 }
-CONTROL = "move the control database away"  # as remedies say it
 database = typer.Typer(name="db", no_args_is_help=True, help="The control database.")
 
 
@@ -157,8 +156,10 @@ def differences(store: Store, found: Sequence[Difference], form: Format, agreed:
 
 def _placed(remedy: str, store: Store) -> str:
     """``remedy`` for this store, wherever it is pasted: with the files that are to be moved."""
+    from market_spine.store.differences import MOVE
+
     files = " ".join(shlex.quote(str(path)) for path in store.control.files)
-    return step(remedy.replace(CONTROL, f"{CONTROL} ({files})") if files else remedy)
+    return step(remedy.replace(MOVE, f"{MOVE} ({files})") if files else remedy)
 
 
 def _tell(found: Sequence[Difference]) -> None:

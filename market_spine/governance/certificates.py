@@ -28,7 +28,7 @@ from market_spine.domain.errors import StoreError
 from market_spine.domain.trust import CertificateEvent
 from market_spine.governance.keys import Keys, PublicKey
 from market_spine.store import certificates as rows_of
-from market_spine.store import journal
+from market_spine.store import differences, journal
 from market_spine.store.certificates import Texts
 from market_spine.store.columns import moment_of, moment_text
 from market_spine.store.differences import Difference
@@ -44,10 +44,7 @@ EXACT = 2**53  # whole numbers below it are exact in every reader of JSON
 LISTED = 6  # things named in one difference
 MOVING = frozenset({"status", "is_current", "file_path"})  # what becomes of a capture is not what it is
 SEE = "see what there is with: spine certificates list --all"
-RESTORE = (
-    "move the control database away, then: spine rebuild  # makes it again from the journal; where that was altered "
-    "too, restore both from a backup"
-)
+RESTORE = f"{differences.RESTORE}; where that was altered too, restore both from a backup"
 
 
 def canonical(value: Any) -> bytes:

@@ -12,6 +12,8 @@ from market_spine.store.schema import JOURNALLED, MANIFEST
 
 # What a rebuild may write anew; everything else of a capture is the same or one of the two is wrong.
 FILE_COLUMNS = {"file_path", "file_sha256", "file_bytes"}
+MOVE = "move the control database away"
+RESTORE = f"{MOVE}, then: spine rebuild  # makes it again from the journal"
 Key = tuple[Any, ...]
 Rows = dict[str, dict[Key, dict[str, Any]]]  # by table and primary key
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from market_spine.domain.captures import View
 from market_spine.store import journal, manifest
 from market_spine.store.columns import METADATA
-from market_spine.store.differences import Difference, Rows, compare, rows_of
+from market_spine.store.differences import RESTORE, Difference, Rows, compare, rows_of
 from market_spine.store.files import sha256_of
 from market_spine.store.ledger import apply
 from market_spine.store.manifest import Capture, Question, captures
@@ -20,7 +20,6 @@ from market_spine.store.store import Store
 READERS = 2
 REBUILD = "spine rebuild  # restores it from landing"
 BACKUP = "restore the landing folder from a backup; until then a rebuild would lose this batch"
-ALTERED = "move the control database away, then: spine rebuild  # makes it again from the journal"
 
 
 def verify(store: Store) -> list[Difference]:
@@ -75,6 +74,6 @@ def _check_journal(store: Store, live: Rows) -> list[Difference]:
                 for seq, one in batches.items()
                 if (has := recorded.get(seq, "nothing")) != one
             ]
-            return lost or list(compare(live, rows_of(replayed), "journal", "control", ALTERED))
+            return lost or list(compare(live, rows_of(replayed), "journal", "control", RESTORE))
     finally:
         engine.dispose()

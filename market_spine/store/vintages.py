@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from market_spine.domain.errors import CalendarError
 from market_spine.domain.vintages import Vintage
+from market_spine.store.differences import RESTORE
 from market_spine.store.ledger import Draft
 from market_spine.store.trust_tables import CALENDAR_VINTAGES
 
@@ -74,6 +75,6 @@ def _recorded(row: Mapping[Any, Any]) -> Recorded:
     if vintage.content_hash != row["content_hash"]:
         raise CalendarError(
             f"calendar vintage {row['vintage']} is damaged: its document is not the one of its hash",
-            "move the control database away, then: spine rebuild  # makes it again from the journal",
+            RESTORE,
         )
     return Recorded(row["vintage"], vintage, row["reason"], row["actor"], row["built_at"])
