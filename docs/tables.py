@@ -72,8 +72,17 @@ CONTROL = {
     "core_data_readiness": "The verdict on one week and use that holds: state, five criteria, what stands against it "
     "(`blocking_issues`), and the certificate in force.",
     "core_readiness_log": "One verdict that was recorded; never changed.",
-    "core_events": "One change of a verdict, for who listens: told once, in the transaction that made it.",
+    "core_events": "One thing that happened, for who listens: told once, in the transaction that made it. "
+    "`causation_id` is the event that led to it, `correlation_id` the business process.",
     "core_calendar_vintages": "One build of the trading calendar, with its corrections (`document`); the newest holds.",
+    "core_work_items": "One asked-for load of one partition: where it stands (`state`), how often it was tried, and why "
+    "it waits. At most one is open per domain, pipeline and partition; `generation` counts them.",
+    "core_work_log": "One change of a work item's state, by whom and why; never changed.",
+    "core_executions": "One Dagster run that is over, kept beyond Dagster's own memory.",
+    "core_quality_scores": "The quality of one week and tier: four components in 0..1, their weighted mean and grade.",
+    "core_subscriptions": "Who is told of what, over which channel.",
+    "core_notices": "One thing that people are told of, once for all findings of one root cause.",
+    "core_notice_receipts": "One notice on its way to one subscriber: sent, waiting, failed or suppressed.",
     "core_calc_dependencies": "One edge of the asset graph: a table and one that it is calculated from.",
     "core_expected_schedules": "One expectation, as the feed's schedules.yaml declares it.",
     "core_heartbeats": "When something that repeats was last through, and with what. No history.",

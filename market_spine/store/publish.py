@@ -62,7 +62,7 @@ def copy_control_tables(connection: sa.Connection, engine: DuckDBPyConnection) -
 
     for table in TABLES:
         rows = connection.execute(sa.select(table)).mappings().all()
-        kinds = {"integer": pa.int64(), "big_integer": pa.int64(), "date": pa.date32()}
+        kinds = {"integer": pa.int64(), "big_integer": pa.int64(), "date": pa.date32(), "float": pa.float64()}
         fields = [
             pa.field(column.name, kinds.get(column.type.__visit_name__, pa.string()))
             if column.type.__visit_name__ != "type_decorator"

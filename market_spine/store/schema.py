@@ -18,6 +18,15 @@ from sqlalchemy import (
 from market_spine.domain.captures import Action, Stage
 from market_spine.domain.contracts import Category, Severity
 from market_spine.store.columns import METADATA, Moment, one_of
+from market_spine.store.operations_tables import (
+    EXECUTIONS,
+    NOTICE_RECEIPTS,
+    NOTICES,
+    QUALITY_SCORES,
+    SUBSCRIPTIONS,
+    WORK_ITEMS,
+    WORK_LOG,
+)
 from market_spine.store.trust_tables import (
     ANOMALIES,
     ANOMALY_LOG,
@@ -201,8 +210,17 @@ JOURNALLED: tuple[Table, ...] = (
     READINESS_LOG,
     EVENTS,
     CALENDAR_VINTAGES,
+    WORK_ITEMS,
+    WORK_LOG,
+    EXECUTIONS,
+    QUALITY_SCORES,
+    SUBSCRIPTIONS,
+    NOTICES,
+    NOTICE_RECEIPTS,
 )
-# Of those, the ones whose rows a later transaction replaces, by primary key; each has a log beside it.
-STANDING: frozenset[Table] = frozenset({ANOMALIES, READINESS})
+# Of those, the ones whose rows a later transaction replaces, by primary key; the journal has every one.
+STANDING: frozenset[Table] = frozenset(
+    {ANOMALIES, READINESS, WORK_ITEMS, QUALITY_SCORES, SUBSCRIPTIONS, NOTICES, NOTICE_RECEIPTS}
+)
 # No history: these follow the code (dependencies, schedules) or the clock (heartbeats).
 TABLES: tuple[Table, ...] = (*JOURNALLED, CALC_DEPENDENCIES, SCHEDULES, HEARTBEATS)

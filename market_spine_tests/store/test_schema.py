@@ -87,6 +87,38 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("core_expected_schedules", {"id": 2}),
     ("core_expected_schedules", {"id": 2, "pipeline": "x", "schedule_type": "HOURLY"}),
     ("core_heartbeats", {}),
+    ("core_work_items", {"id": 2, "generation": 2}),  # a second open item of a partition
+    ("core_work_items", {"id": 2, "state": "FAILED"}),  # a second item of one generation
+    ("core_work_items", {"id": 2, "generation": 0, "partition_key": "x"}),
+    ("core_work_items", {"id": 2, "partition_key": "x", "state": "DONE"}),
+    ("core_work_items", {"id": 2, "partition_key": "x", "state": "RUNNING"}),  # by whom?
+    ("core_work_items", {"id": 2, "partition_key": "x", "locked_by": "w", "locked_at": T0}),
+    ("core_work_items", {"id": 2, "partition_key": "x", "state": "RUNNING", "locked_by": "w"}),
+    ("core_work_items", {"id": 2, "partition_key": "x", "state": "RETRY_WAIT"}),  # until when?
+    ("core_work_items", {"id": 2, "partition_key": "x", "next_attempt_at": T0}),
+    ("core_work_items", {"id": 2, "partition_key": "x", "state": "COMPLETE"}),
+    ("core_work_items", {"id": 2, "partition_key": "x", "attempt_count": 4}),
+    ("core_work_items", {"id": 2, "partition_key": "x", "error_class": "bad luck"}),
+    ("core_work_items", {"id": 2, "partition_key": "x", "current_execution_id": "r1"}),
+    ("core_work_log", {}),
+    ("core_work_log", {"seq": 2, "work_item_id": 9}),
+    ("core_work_log", {"seq": 2, "to_state": "DONE"}),
+    ("core_executions", {}),
+    ("core_executions", {"execution_id": "r2", "status": "STARTED"}),
+    ("core_quality_scores", {}),
+    ("core_quality_scores", {"tier": "NMS_TIER_1", "score": 1.01}),
+    ("core_quality_scores", {"tier": "NMS_TIER_1", "timeliness": -0.1}),
+    ("core_quality_scores", {"tier": "NMS_TIER_1", "grade": "E"}),
+    ("core_quality_scores", {"tier": "NMS_TIER_1", "capture_id": "missing"}),
+    ("core_subscriptions", {"id": 2}),  # a second one of a name
+    ("core_subscriptions", {"id": 2, "name": "x", "min_severity": "DEBUG"}),
+    ("core_subscriptions", {"id": 2, "name": "x", "mode": "weekly"}),
+    ("core_notices", {"id": 2}),  # a second open notice of one thing
+    ("core_notices", {"id": 2, "dedupe_key": "x", "state": "READ"}),
+    ("core_notices", {"id": 2, "dedupe_key": "x", "times_told": 0}),
+    ("core_notice_receipts", {"id": 2, "notice_id": 9}),
+    ("core_notice_receipts", {"id": 2, "subscription_id": 9}),
+    ("core_notice_receipts", {"id": 2, "state": "SENT"}),  # when?
 ]
 
 
@@ -175,7 +207,7 @@ def test_metadata_is_what_the_migrations_create(store: Store, tmp_path: Any, req
             other = sa.create_engine(f"sqlite:///{tmp_path / 'declared.db'}", poolclass=NullPool)
             METADATA.create_all(other)
             declared = {table.name: _shape(sa.inspect(other), table.name) for table in TABLES}
-    assert len(migrated) == 17
+    assert len(migrated) == 24
     assert migrated == declared
     assert all(shape["columns"] for shape in migrated.values())
 
