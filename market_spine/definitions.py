@@ -13,13 +13,16 @@ import dagster as dg
 
 from market_spine.assets.graph import assets_of
 from market_spine.assets.spine import Spine
+from market_spine.automation.export import execution_sensor
 from market_spine.automation.health import health_job
 from market_spine.automation.jobs import calendar_job, jobs_of
+from market_spine.automation.notify import notification_sensor
 from market_spine.automation.schedules import schedules_of
 from market_spine.automation.sensors import sensors_of
+from market_spine.automation.work import work_sensor
 from market_spine.domain.contracts import Feed
 from market_spine.feeds import load_feeds
-from market_spine.settings import Settings, build_spine
+from market_spine.settings import Settings, build_spine, channels_of
 
 FEEDS: tuple[Feed, ...] = load_feeds()
 
@@ -40,12 +43,16 @@ def _with_code_links(assets: Sequence[dg.AssetsDefinition], git_url: str) -> Seq
 
 def build_defs(spine: Spine | None = None, feeds: tuple[Feed, ...] = FEEDS) -> dg.Definitions:
     """All definitions. ``spine`` replaces store, source and clock, e.g. in tests."""
+    settings, chosen = Settings(), spine or build_spine()
     return dg.Definitions(
-        assets=_with_code_links(build_assets(feeds), Settings().git_url),
+        assets=_with_code_links(build_assets(feeds), settings.git_url),
         jobs=[calendar_job(), *(job for feed in feeds for job in (*jobs_of(feed), health_job(feed)))],
         schedules=[schedule for feed in feeds for schedule in schedules_of(feed)],
-        sensors=[sensor for feed in feeds for sensor in sensors_of(feed)],
-        resources={"spine": spine or build_spine()},
+        sensors=[
+            execution_sensor(feeds),
+            *(sensor for feed in feeds for sensor in (*sensors_of(feed), work_sensor(feed), notification_sensor(feed))),
+        ],
+        resources={"spine": chosen, "channels": channels_of(settings, chosen.store.home)},
         # An 8-asset run takes 2.9 s in one process and 24.4 s in the default one per step.
         executor=dg.in_process_executor,
     )

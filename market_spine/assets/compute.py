@@ -20,6 +20,7 @@ from market_spine.checks.judge import judge
 from market_spine.domain.contracts import Calculation, Feed, Table
 from market_spine.domain.errors import CalculationError
 from market_spine.domain.keys import WeekKey
+from market_spine.domain.work import ErrorClass
 from market_spine.store.commit import Batch, NewCapture, commit
 from market_spine.store.engine import clear
 from market_spine.store.files import EMPTY_CONTENT, Content, canonical_row, contents, relative_path, write_files
@@ -70,7 +71,8 @@ class Step:
 class Report:
     """What a step did, per partition.
 
-    ``missing`` and ``blocked`` say why there is no new capture, ``remedies`` what to do about it where that is known.
+    ``missing`` and ``blocked`` say why there is no new capture, ``remedies`` what to do about it where that is known,
+    ``classes`` what kind of reason it is.
     """
 
     written: list[Capture] = field(default_factory=list)
@@ -78,12 +80,19 @@ class Report:
     missing: dict[WeekKey, str] = field(default_factory=dict)
     blocked: dict[WeekKey, str] = field(default_factory=dict)
     remedies: dict[WeekKey, str] = field(default_factory=dict)
+    classes: dict[WeekKey, ErrorClass] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     rejected: int = 0
 
     @property
     def without_capture(self) -> dict[WeekKey, str]:
         return self.missing | self.blocked
+
+    @property
+    def error_classes(self) -> dict[WeekKey, ErrorClass]:
+        """Of what is without capture: blocked is what was delivered, and a missing input may still come."""
+        told = dict.fromkeys(self.missing, ErrorClass.TRANSIENT) | dict.fromkeys(self.blocked, ErrorClass.SCHEMA)
+        return told | self.classes
 
     def block(self, blocked: Mapping[WeekKey, Sequence[Finding]], domain: str) -> None:
         for key, findings in blocked.items():

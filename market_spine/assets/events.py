@@ -91,6 +91,7 @@ def _captured(keys: Sequence[WeekKey], report: Report) -> dg.AssetCheckResult:
         # All of them: whoever asked is told of each (468 partitions are 50 kB).
         metadata={
             "without_capture": {str(key): why for key, why in lacking.items()},
+            "error_class": {str(key): one.value for key, one in report.error_classes.items()},
             "next": {str(key): step for key, step in report.remedies.items() if key in lacking},
         },
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import structlog
 
 from market_spine.assets import record
 from market_spine.assets.capture import Arrival, Evidence, Options, RawReport, RawTable, capture
@@ -25,6 +26,7 @@ from market_spine.domain.captures import RevisionPolicy
 from market_spine.domain.contracts import Feed, Severity, Shape
 from market_spine.domain.errors import ContentError, SourceError
 from market_spine.domain.keys import WeekKey
+from market_spine.domain.work import ErrorClass
 from market_spine.governance.expectations import absence
 from market_spine.sources import lines, parse
 from market_spine.sources.delivery import Delivery, Empty, EmptyKind, WeekSource
@@ -149,7 +151,12 @@ def _land(spine: Spine, feed: Feed, keys: Sequence[WeekKey]) -> Iterator[Landed 
 
 
 def _landed(waiting: deque[Future[Landed | Empty]]) -> Landed | Empty:
-    return waiting.popleft().result()
+    answer = waiting.popleft().result()
+    if isinstance(answer, Landed):  # told here: the threads that land do not know the run
+        size = sum(part.bytes for part in answer.parts)
+        told = {"partition": str(answer.key), "landing_id": answer.landing_id, "source": answer.source_name}
+        structlog.get_logger().debug("landed", bytes=size, **told)
+    return answer
 
 
 def _refuse_repetition(seen: dict[str, WeekKey], landed: Landed) -> None:
@@ -185,6 +192,7 @@ def _record_nothing(spine: Spine, feed: Feed, raw: RawTable, answer: Empty, run:
     commit(spine.store.control, spine.store.home, Batch(raw.table_name, run, quality=quality))
     report.findings.append(finding)
     report.missing[answer.key] = f"{answer.kind}: {answer.reason}"
+    report.classes[answer.key] = ErrorClass.NOT_YET if answer.kind in ABSENT else ErrorClass.UNAVAILABLE
     report.remedies[answer.key] = answer.remedy
 
 

@@ -103,7 +103,7 @@ def run(
             selection=list(launch.assets),
             instance=instance,
             resources={"spine": spine},
-            run_config=_run_config(feed, launch, options or Options())
+            run_config=run_config(feed, launch, options or Options())
             | {"loggers": {"console": {"config": {"log_level": log_level}}}},
             tags={CORRELATION_TAG: outcome.correlation_id, **spread, **(tags or {})},
             raise_on_error=False,
@@ -118,7 +118,8 @@ def _is_published(spine: Spine, shown: int | None) -> bool:
     return spine.store.home.published.exists() and shown == last_batch(spine.store)
 
 
-def _run_config(feed: Feed, launch: Launch, options: Options) -> dict[str, object]:
+def run_config(feed: Feed, launch: Launch, options: Options) -> dict[str, object]:
+    """Dagster's configuration of ``launch``: how raw is ingested, and whether what is up to date is made again."""
     raw = {
         "force": options.force,
         "revision_policy": options.policy.value,

@@ -9,6 +9,7 @@ import typer
 
 from market_spine.cli import (
     anomalies,
+    backup,
     calendar,
     captures,
     care,
@@ -16,13 +17,16 @@ from market_spine.cli import (
     certificates,
     demo,
     doctor,
+    executions,
     impact,
+    metrics,
     query,
     readiness,
     recompute,
     records,
     restatement,
     run,
+    work_items,
 )
 from market_spine.cli.door import Door
 from market_spine.cli.output import HOME
@@ -76,6 +80,7 @@ app.add_typer(care.database, rich_help_panel="Begin")
 app.command(rich_help_panel=LOAD)(run.run)
 app.command(rich_help_panel=LOAD)(run.backfill)
 app.command(rich_help_panel=LOAD)(recompute.recompute)
+app.add_typer(work_items.app, rich_help_panel=LOAD)
 app.command(rich_help_panel=READ)(query.query)
 app.command(rich_help_panel=READ)(query.sql)
 app.command(rich_help_panel=READ)(catalog.catalog)
@@ -89,7 +94,11 @@ app.add_typer(certificates.app, rich_help_panel=TRUST)
 app.add_typer(calendar.app, rich_help_panel=TRUST)
 app.command(rich_help_panel=READ)(records.rejects)
 app.command(rich_help_panel=READ)(records.deliveries)
+app.add_typer(executions.app, rich_help_panel=KEEP)
+app.add_typer(metrics.app, rich_help_panel=KEEP)
 app.command(rich_help_panel=KEEP)(care.publish)
 app.command(rich_help_panel=KEEP)(care.verify)
 app.command(rich_help_panel=KEEP)(care.rebuild)
 app.command(rich_help_panel=KEEP)(care.gc)
+app.command(rich_help_panel=KEEP)(backup.backup)
+app.command(rich_help_panel=KEEP)(backup.restore)

@@ -38,23 +38,28 @@ HOME: ContextVar[str] = ContextVar("home", default="")  # what --home said
 STORE_COMMANDS = (
     "anomalies",
     "backfill",
+    "backup",
     "calendar",
     "captures",
     "certificates",
     "deliveries",
     "doctor",
+    "executions",
     "gc",
     "impact",
     "init",
+    "metrics",
     "publish",
     "query",
     "readiness",
     "rebuild",
     "recompute",
     "rejects",
+    "restore",
     "run",
     "sql",
     "verify",
+    "work",
 )
 ADVISED = re.compile(r"\bspine (?=(" + "|".join(STORE_COMMANDS) + r")\b)")
 

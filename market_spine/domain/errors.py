@@ -45,6 +45,10 @@ class SourceError(SpineError):
     """A source that could not be read: bad credentials, an outage, an unreadable folder or answer."""
 
 
+class SourceRefused(SourceError):
+    """A source that understood the question and will not answer it: asking again unchanged will not help."""
+
+
 class ContentError(SpineError):
     """Bytes that are not the file they should be: encoding, header, columns, size."""
 
@@ -67,6 +71,14 @@ class ClockError(StoreError):
 
 class QueryError(SpineError):
     """A question the store cannot answer: unknown table, bad SQL, an as-of in the wrong form."""
+
+
+class WorkError(SpineError):
+    """A work item that is not there, or that cannot go from its state to the one that was asked for."""
+
+
+class ChannelError(SpineError):
+    """A channel that is not there, or over which nothing arrives; never with its address, which may hold a secret."""
 
 
 class CalculationError(SpineError):

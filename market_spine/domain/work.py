@@ -6,14 +6,19 @@ them (`governance.work`). Dagster is the engine: an item says what was asked for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
+
+from market_spine.domain import errors
 
 MAX_ATTEMPTS = 3  # all of them together, the first included: Dagster would say max_retries=2
 FIRST_WAIT = timedelta(seconds=60)  # doubled with each failure: 60, 120, 240 s
 SOURCE_FLOOR = timedelta(seconds=300)  # a source that is down is not asked again sooner
 POLL = timedelta(minutes=30)  # between two looks for what the source has not published yet
+
+# Priorities, higher first. The documents' are 100 for the current week and 25 for a backfill.
+CURRENT, CATCH_UP, BACKFILL, RECHECK = 100, 75, 25, 10
 
 
 class WorkState(StrEnum):
@@ -60,5 +65,24 @@ def wait_after(failures: int, error_class: ErrorClass) -> timedelta:
     """How long to wait after so many failures (from 1) before the next attempt."""
     if error_class is ErrorClass.NOT_YET:
         return POLL
-    wait = FIRST_WAIT * 2 ** (failures - 1)
+    wait = FIRST_WAIT * (1 << (failures - 1))
     return max(wait, SOURCE_FLOOR) if error_class is ErrorClass.UNAVAILABLE else wait
+
+
+# What a step died of -> what helps. The nearest base class counts; what is no SpineError at all is transient.
+CLASSES: Mapping[type[Exception], ErrorClass] = {
+    errors.SourceRefused: ErrorClass.REFUSED,
+    errors.SourceError: ErrorClass.UNAVAILABLE,
+    errors.StoreError: ErrorClass.TRANSIENT,
+    errors.MigrationError: ErrorClass.SCHEMA,
+    errors.SpineError: ErrorClass.SCHEMA,
+}
+
+
+def error_class_of(names: Iterable[str]) -> ErrorClass:
+    """The class of a failure by the names of its exception and of what caused it, as a run's record has them."""
+    for name in names:
+        kind = getattr(errors, name, None)
+        if kind is not None:
+            return next(CLASSES[base] for base in kind.__mro__ if base in CLASSES)
+    return ErrorClass.TRANSIENT

@@ -141,6 +141,11 @@ def gaps(facts: Facts, schedule: Schedule, weeks: Sequence[date], now: datetime)
     return Gaps(due, tuple(one for one in due if one.key not in facts.arrived))
 
 
+def watched(facts: Facts, schedule: Schedule, now: datetime) -> set[WeekKey]:
+    """The partitions that are due and looked after, there or not: none before the first week that was ever captured."""
+    return _Look(facts, schedule, now).watched if facts.first else set()
+
+
 def lateness(hours: float) -> Severity:
     """How much it matters to arrive ``hours`` after the deadline."""
     return Severity.WARN if hours < ERROR_HOURS else Severity.ERROR

@@ -205,13 +205,21 @@ def _of_schedule(one: Schedule, feed: Feed) -> Iterator[Problem]:
         yield Problem("watch_weeks", f"{one.watch_weeks} is negative", "write 0 or more weeks")
     if one.expected_time != time(one.expected_time.hour, one.expected_time.minute):
         yield Problem("expected_time", f"{one.expected_time} is not HH:MM", 'write it in the zone, e.g. "10:00"')
-    yield from _of_template(one, feed) if one.schedule_type is ScheduleType.WEEKLY else _without_template(one)
+    if one.schedule_type is not ScheduleType.WEEKLY:
+        yield from _without_partitions(one, "expected_day_of_week")
+    elif one.partition_template or one.partition_values or one.expected_day_of_week is None:
+        yield from _of_template(one, feed)
+    else:
+        yield from _without_partitions(one)
+        if one.expected_day_of_week not in range(7):
+            yield Problem("expected_day_of_week", f"{one.expected_day_of_week} is no day", "write 0 (Monday) to 6")
 
 
-def _without_template(one: Schedule) -> Iterator[Problem]:
-    for key in ("partition_template", "partition_values", "publication_lag_days", "expected_day_of_week"):
+def _without_partitions(one: Schedule, *more: str) -> Iterator[Problem]:
+    for key in ("partition_template", "partition_values", "publication_lag_days", *more):
         if getattr(one, key) not in ({}, None):
-            yield Problem(key, f"means nothing in a {one.schedule_type} schedule", "remove it, or make it WEEKLY")
+            remedy = "remove it, or make it WEEKLY" if more else "remove it, or give the partition_template"
+            yield Problem(key, f"means nothing in a {one.schedule_type} schedule without partitions", remedy)
 
 
 def _of_template(one: Schedule, feed: Feed) -> Iterator[Problem]:

@@ -18,8 +18,9 @@ from typing import Any
 
 import httpx
 import stamina
+import structlog
 
-from market_spine.domain.errors import SourceError
+from market_spine.domain.errors import SourceError, SourceRefused
 
 JSON = "application/json"
 DOCS_URL = "https://developer.finra.org/docs"
@@ -97,7 +98,7 @@ class FinraClient:
 
     def __init__(self, http: httpx.Client, budget: RateBudget, token_url: str, client_id: str, secret: str) -> None:
         if bool(client_id) != bool(secret):
-            raise SourceError(
+            raise SourceRefused(
                 "FINRA's API credentials are half set: an id needs its secret",
                 f"set both {ID_VARIABLE} and {SECRET_VARIABLE}, or neither (the data is public)",
             )
@@ -131,7 +132,8 @@ class FinraClient:
         try:
             return self._http.build_request(method, url, **content)
         except httpx.InvalidURL as error:
-            raise SourceError(f"{url!r} is not an address: {error}", "check the API address in the settings") from error
+            cause = f"{url!r} is not an address: {error}"
+            raise SourceRefused(cause, "check the API address in the settings") from error
 
     def _new_token(self, now: datetime) -> _Token:
         basic = base64.b64encode(f"{self._client_id}:{self._secret}".encode()).decode()
@@ -139,7 +141,7 @@ class FinraClient:
         params = {"grant_type": "client_credentials"}
         response = self._send(self._build("POST", self._token_url, params=params, headers=headers))
         if response.status_code != 200:
-            raise SourceError(
+            raise SourceRefused(
                 f"FINRA does not let us sign in at {self._token_url}: HTTP {response.status_code}",
                 f"check {ID_VARIABLE} and {SECRET_VARIABLE}, or unset both (the data is public)",
             )
@@ -149,7 +151,7 @@ class FinraClient:
             value, seconds = "", 0  # refused below: the answer may hold a token, so it is neither quoted nor chained
         if not re.fullmatch(r"[\x21-\x7e]+", value):  # a header with anything else is quoted by the protocol's error
             cause = f"the sign-in answer of {self._token_url} is not an OAuth2 token"
-            raise SourceError(cause, f"check the address; see {DOCS_URL}")
+            raise SourceRefused(cause, f"check the address; see {DOCS_URL}")
         return _Token(value, now + timedelta(seconds=seconds) - TOKEN_MARGIN)
 
     def _send(self, request: httpx.Request) -> httpx.Response:
@@ -169,29 +171,31 @@ class FinraClient:
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError) as error:
             raise _Transient(f"{type(error).__name__} {error}".rstrip()) from error
         except httpx.RequestError as error:  # a bad address or proxy: not quoted, it may repeat our headers
-            raise SourceError(
+            raise SourceRefused(
                 f"{request.url} cannot be asked: {type(error).__name__}", "check the API address and the proxy settings"
             ) from None
+        asked = {"method": request.method, "url": str(request.url), "status": response.status_code}
+        structlog.get_logger().debug("source_asked", seconds=response.elapsed.total_seconds(), **asked)
         if response.status_code in (408, 429) or response.status_code >= 500:
             wait = _retry_after(response)
             raise _Transient(f"HTTP {response.status_code}" + (f", asks to wait {wait:.0f} s" if wait else ""), wait)
         return response
 
-    def _refusal(self, response: httpx.Response) -> SourceError:
+    def _refusal(self, response: httpx.Response) -> SourceRefused:
         status, asked = response.status_code, f"{response.request.method} {response.request.url}"
         if status in (401, 403):
-            return SourceError(
+            return SourceRefused(
                 f"FINRA does not let us in: {asked}: HTTP {status}",
                 f"check {ID_VARIABLE} and {SECRET_VARIABLE}; credentials are made in FINRA's API Console ({DOCS_URL})",
             )
         if status == 404:
-            return SourceError(
+            return SourceRefused(
                 f"FINRA has no such dataset: {asked}: HTTP 404", f"check the API address; see {DOCS_URL}"
             )
         text = " ".join(response.text.split())
         for secret in (self._secret, self._token.value if self._token else ""):
             text = text.replace(secret, "[secret]") if secret else text
-        return SourceError(
+        return SourceRefused(
             f"FINRA refuses the question: {asked}: HTTP {status}: {text[:300] or 'no explanation'}",
             f"compare the question with {DOCS_URL}; asking it again unchanged will not help",
         )

@@ -54,8 +54,10 @@ def test_the_documents_weekly_schedule_is_shipped() -> None:
 
 def test_the_other_shipped_schedules() -> None:
     """Prevents a calendar that is expected by tier, or only with the last one, and a health check with partitions."""
-    assert [one.pipeline for one in load_schedules(OTC)] == ["weekly_refresh", "trading_calendar", "daily_health"]
-    calendar, health = schedule("trading_calendar"), schedule("daily_health")
+    names = ["weekly_refresh", "recheck", "trading_calendar", "daily_health"]
+    assert [one.pipeline for one in load_schedules(OTC)] == names
+    calendar, health, recheck = (schedule(name) for name in ("trading_calendar", "daily_health", "recheck"))
+    assert (recheck.schedule_type, recheck.expected_day_of_week, recheck.is_watched) == (ScheduleType.WEEKLY, 2, False)
     assert (calendar.domain, calendar.tiers, calendar.first_tier) == ("reference.trading_calendar", (None,), T1)
     assert calendar.publication_date(date(2025, 12, 12), None) == date(2025, 12, 29)
     assert (health.schedule_type, health.expected_time, health.tiers) == (ScheduleType.DAILY, time(9), ())
@@ -162,6 +164,8 @@ SCHEDULE_MISTAKES: list[Mistake] = [
     ),
     (TEMPLATE, TEMPLATE.replace("${TIER}", "${TIER"), "template.tier: '${TIER' is unknown", "FRIDAY"),
     (TEMPLATE, "partition_template: {}", "None is not the Friday", "${WEEK_ENDING}"),
+    ("expected_day_of_week: 2", "expected_day_of_week: 7", "7 is no day", "write 0 (Monday) to 6"),
+    ("expected_day_of_week: 2\n", f"expected_day_of_week: 2\n    {LAGS}\n", "WEEKLY schedule without", "or give the"),
     (HEALTH, f"{HEALTH}\n    {TEMPLATE}", "partition_template: means nothing in a DAILY", "make it WEEKLY"),
     (HEALTH, f"{HEALTH}\n    expected_day_of_week: 0", "expected_day_of_week: means nothing", "remove it"),
     ("    watch_weeks: 12", "    watch_weeks: 12\n    watch_weeks: 1", "watch_weeks is there twice", "keep one"),
@@ -291,8 +295,9 @@ def test_rows_are_the_columns_of_the_table_in_the_order_of_the_file() -> None:
     rows = rows_of(load_schedules(OTC))
     assert [(row["id"], row["pipeline"]) for row in rows] == [
         (1, "weekly_refresh"),
-        (2, "trading_calendar"),
-        (3, "daily_health"),
+        (2, "recheck"),
+        (3, "trading_calendar"),
+        (4, "daily_health"),
     ]
     assert {tuple(sorted(row)) for row in rows} == {tuple(sorted(SCHEDULES.c.keys()))}
     assert {"id"} | {one.name for one in fields(Schedule)} == set(SCHEDULES.c.keys())

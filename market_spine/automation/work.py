@@ -1,0 +1,208 @@
+"""The work ledger and Dagster: due items become runs, runs that are over settle their items.
+
+What belongs here: from rows of the ledger to runs and back. What does not: the rules of the ledger (`governance.work`),
+and running (Dagster: its daemon launches, queues by priority and watches; there is no worker of our own).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from market_spine.assets.calendar import KEY as CALENDAR_KEY
+from market_spine.assets.capture import Options
+from market_spine.assets.partitions import ranges, week_key
+from market_spine.assets.spine import CORRELATION_TAG, Spine
+from market_spine.assets.tables import CALENDAR, steps_of
+from market_spine.automation.jobs import calendar_job, jobs_of
+from market_spine.automation.launch import END, START, Launch, run_config
+from market_spine.automation.pipelines import find
+from market_spine.automation.results import results_of
+from market_spine.domain.captures import RevisionPolicy
+from market_spine.domain.contracts import Feed
+from market_spine.domain.keys import WeekKey
+from market_spine.domain.tiers import Tier
+from market_spine.domain.work import CURRENT, WorkState
+from market_spine.governance import work as ledger
+from market_spine.governance.work import Result
+from market_spine.store import presence, work
+from market_spine.store.ledger import Run
+from market_spine.store.work import Row
+
+SECONDS = 15  # between two looks of the sensor; a look at an idle ledger is one query
+CLAIM_TAG = "market_spine/claim"
+CLAIMS = 4  # runs asked for at once: twice what Dagster runs, so that it never idles and priorities still count
+PARTITIONS = 39  # of one run: 13 weeks x 3 tiers take half a minute, after which more urgent work has its turn
+LOST = timedelta(minutes=5)  # a claim becomes a run within a tick of 60 s; without one after this it never will
+OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+ACTOR = "work_sensor"
+TIERS = [None, *Tier]
+
+
+def work_sensor(feed: Feed) -> dg.SensorDefinition:
+    """Settles what is over, takes back what was lost, and asks for runs of what is due."""
+    name = f"{feed.name}_work_sensor"
+
+    @dg.sensor(
+        name=name,
+        jobs=[*jobs_of(feed), calendar_job()],
+        minimum_interval_seconds=SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Claims due work items, asks for their runs, and completes, retries or fails them by those runs.",
+    )
+    def look(context: dg.SensorEvaluationContext, spine: dg.ResourceParam[Spine]) -> Any:
+        now = spine.clock()
+        spine.store.ensure()
+        run = Run(f"sensor:{name}", f"sensor:{name}:{now:%Y%m%dT%H%M%S%f}", now)
+        for row in reconcile(spine, feed, context.instance, run):
+            context.log.info(f"item {row['id']} ({row['week_ending']} {row['tier']}): {row['state']}")
+        return requests(spine, feed, run, ACTOR) or dg.SkipReason("nothing is due")
+
+    return look
+
+
+def reconcile(spine: Spine, feed: Feed, instance: dg.DagsterInstance, run: Run) -> list[Row]:
+    """Make the ledger say what Dagster's runs say; the items that were settled by it.
+
+    Runs are found by the claim that they carry. Whatever died in between (daemon, code server, this very process), the
+    next look finds the same claims and the same runs.
+    """
+    with spine.store.control.read() as connection:
+        running = work.items(connection, feed.domain, [WorkState.RUNNING])
+    results: dict[tuple[int, str], Result] = {}
+    started: dict[int, str] = {}
+    for claim, rows in _by(running, "locked_by").items():
+        found = instance.get_runs(dg.RunsFilter(tags={CLAIM_TAG: claim}), limit=1)  # the newest
+        if not found:
+            if run.now - rows[0]["locked_at"] > LOST:
+                lost = Result(None, "its claim never became a run", WorkState.PENDING)
+                results |= dict.fromkeys(((row["id"], claim) for row in rows), lost)
+        elif found[0].status in OVER:
+            made = results_of(instance, found[0], {_key(row) for row in rows})
+            results |= {(row["id"], claim): made[_key(row)] for row in rows}
+        else:
+            started |= {row["id"]: found[0].run_id for row in rows if row["current_execution_id"] is None}
+    if started:
+        ledger.execute(spine.store, run, started)
+    return ledger.settle(spine.store, run, results, ACTOR) if results else []
+
+
+def requests(spine: Spine, feed: Feed, run: Run, actor: str) -> list[dg.RunRequest]:
+    """Runs for what is due of ``feed``, claimed for them; a week waits for its calendar, which is asked for first."""
+    with spine.store.control.read() as connection:
+        due = work.due(connection, feed.domain, run.now)
+        if not due:
+            return []
+        free = CLAIMS - len(_by(work.items(connection, feed.domain, [WorkState.RUNNING]), "locked_by"))
+        known = presence.current(connection, [CALENDAR])[CALENDAR]
+    lacking = {WeekKey(row["week_ending"], None) for row in due} - known.keys()
+    asked = [_calendar_request(first, last, run) for first, last in ranges(lacking)]
+
+    def choose(rows: list[Row]) -> Mapping[str, list[Row]]:
+        ready = [row for row in rows if WeekKey(row["week_ending"], None) not in lacking]
+        return dict(list(_groups(ready).items())[: max(free, 0)])
+
+    claimed = ledger.claim(spine.store, run, feed.domain, choose, actor)
+    return [*asked, *(_request(feed, claim, rows) for claim, rows in claimed.items())]
+
+
+def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by the claim that one run can do, the most urgent first: first attempts of one request together.
+
+    What failed before runs alone, so that one partition that fails again takes no other with it.
+    """
+    found: dict[str, list[Row]] = {}
+    for of_one in _by(rows, "priority", "pipeline", "params_json", "correlation_id", "attempt_count").values():
+        size = PARTITIONS if of_one[0]["attempt_count"] == 0 else 1
+        ordered = sorted(of_one, key=lambda row: (row["week_ending"], row["tier"]))
+        for start in range(0, len(ordered), size):
+            chunk = {_key(row): row for row in ordered[start : start + size]}
+            for first, last in ranges(chunk):
+                held = [row for key, row in chunk.items() if _is_within(key, week_key(first), week_key(last))]
+                found[_claim(held)] = held
+    return found
+
+
+def _is_within(key: WeekKey, first: WeekKey, last: WeekKey) -> bool:
+    low, tier, high = (TIERS.index(one.tier) for one in (first, key, last))
+    return first.week_ending <= key.week_ending <= last.week_ending and low <= tier <= high
+
+
+def _claim(rows: Sequence[Row]) -> str:
+    """The run key: the same attempts of the same generations give the same one, which Dagster runs once.
+
+    With the moments, since neither a look for what is not published nor a retry by hand counts an attempt.
+    """
+    first, last = _key(rows[0]), _key(rows[-1])
+    generation = max(row["generation"] for row in rows)
+    names = ("id", "generation", "attempt_count", "desired_at", "next_attempt_at")
+    attempts = "|".join(str([row[name] for name in names]) for row in rows)
+    version = hashlib.sha256(attempts.encode()).hexdigest()[:8]
+    span = str(first) if first == last else f"{first}..{last}"
+    return f"{rows[0]['pipeline']}:{span}:g{generation}:a{rows[0]['attempt_count'] + 1}:{version}"
+
+
+def _request(feed: Feed, claim: str, rows: Sequence[Row]) -> dg.RunRequest:
+    keys = [_key(row) for row in rows]
+    ((first, last),) = ranges(keys)
+    _, pipeline = find([feed], rows[0]["pipeline"])
+    steps = steps_of(feed)
+    by_tier = [name for name in pipeline.tables if name == "raw" or steps[name].table.by_tier]
+    launch = Launch(tuple(dg.AssetKey([feed.name, name]) for name in by_tier), first, last)
+    return dg.RunRequest(
+        run_key=claim,
+        job_name=f"{feed.name}_weekly_refresh",
+        asset_selection=list(launch.assets),
+        run_config=run_config(feed, launch, options_of(json.loads(rows[0]["params_json"]))),
+        tags={
+            START: first,
+            END: last,
+            CLAIM_TAG: claim,
+            CORRELATION_TAG: rows[0]["correlation_id"],
+            "dagster/priority": str(rows[0]["priority"] - CURRENT),
+            "dagster/max_retries": "0",  # the ledger tries again, and knows when
+            "market_spine/request": "work",
+        },
+    )
+
+
+def options_of(params: Mapping[str, Any]) -> Options:
+    """How raw is ingested, as the parameters of an item say: revision_policy, force, min_records."""
+    policy = RevisionPolicy(params.get("revision_policy", RevisionPolicy.VERSIONED))
+    return Options(policy, params.get("force", False), params.get("min_records"))
+
+
+def _calendar_request(first: str, last: str, run: Run) -> dg.RunRequest:
+    """The calendar of weeks that wait for it; asked for again each hour that it is still not there."""
+    tags = {START: first, END: last, CORRELATION_TAG: run.correlation_id, "market_spine/request": "work"}
+    key = f"calendar:{first}..{last}:{run.now:%Y%m%dT%H}"
+    return dg.RunRequest(run_key=key, job_name="trading_calendar", asset_selection=[CALENDAR_KEY], tags=tags)
+
+
+def cancel(spine: Spine, instance: dg.DagsterInstance, run: Run, ids: Collection[int], actor: str) -> list[Row]:
+    """Cancel items, and end the runs that do them alone; what those have captured by then stays."""
+    before = ledger.cancel(spine.store, run, ids, actor, "cancelled")
+    for claim in {row["locked_by"] for row in before if row["locked_by"]}:
+        with spine.store.control.read() as connection:
+            others = [row for row in work.items(connection, states=[WorkState.RUNNING]) if row["locked_by"] == claim]
+        for one in instance.get_runs(dg.RunsFilter(tags={CLAIM_TAG: claim})):
+            if not others and one.status not in OVER:
+                instance.run_coordinator.cancel_run(one.run_id)
+    return before
+
+
+def _by(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
+    """Rows by the values of some columns, in the order in which these first occur."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row[names[0]] if len(names) == 1 else tuple(row[name] for name in names), []).append(row)
+    return found
+
+
+def _key(row: Row) -> WeekKey:
+    return WeekKey.from_string(f"{row['tier']}:{row['week_ending']}")

@@ -1,0 +1,253 @@
+"""`spine work`: what was asked for and what became of it; asking, trying again, cancelling.
+
+Runs are Dagster's: `make dev` or the daemon does what is asked for here, by priority.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from market_spine.cli.door import NOT_SATISFIED
+from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.output import Format, FormatOption, Listing, cell, code, hanging, limited, many, note, say, show
+from market_spine.cli.run import ParamOption
+from market_spine.domain.errors import PartitionError, QueryError
+from market_spine.domain.work import BACKFILL, CURRENT, WorkState
+
+if TYPE_CHECKING:
+    from market_spine.cli.request import Params
+    from market_spine.domain.contracts import Feed
+    from market_spine.governance.work import Ask
+    from market_spine.store.store import Store
+    from market_spine.store.work import Row
+
+app = typer.Typer(name="work", no_args_is_help=True, help="Loads that were asked for: list them, add, retry, cancel.")
+NUMBERS = Annotated[list[int], typer.Argument(metavar="ID...", help="Numbers of items, from spine work list.")]
+ActorOption = Annotated[str | None, typer.Option("--actor", help="Who asks; else the user who runs this.")]
+COLUMNS = ("id", "state", "pipeline", "week_ending", "tier", "priority", "attempts", "next_at", "told")
+
+
+@app.command()
+def enqueue(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Pipeline or asset, e.g. otc.weekly_refresh.")],
+    week: WeekOption = None,
+    tier: TierOption = None,
+    param: ParamOption = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", min=0, max=100, help="Higher first; 100 for a week, 25 for a range.")
+    ] = None,
+    actor: ActorOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Ask for a week, or for a range with -p; the daemon runs it. A week that is not due yet waits until it is.
+
+    A partition that is asked for and not done yet is not asked for twice: exit code 1 if none was added.
+
+    Example: spine work enqueue otc.weekly_refresh --week-ending 2025-11-14 --tier OTC
+
+    Example: spine work enqueue otc.weekly_refresh -p from=2025-10-03 -p to=2025-12-19
+    """
+    from market_spine.automation.pipelines import find
+    from market_spine.cli.request import Params, parse
+    from market_spine.cli.state import feeds, written_now
+    from market_spine.governance import work
+
+    params = parse(param or (), Params(week_of(week), tiers_of(tier)))
+    feed, pipeline = find(feeds(), name)
+    _check_pipeline(feed, pipeline.tables, pipeline.rolls_latest_only, name)
+    store, run = _store(ctx), written_now()
+    wanted = CURRENT if priority is None and params.week_ending else priority
+    asks = _asks(feed, pipeline.name, params, run.now, BACKFILL if wanted is None else wanted)
+    found = work.enqueue(store, run, asks, _actor(actor))
+    rows = [*found.added, *found.held]
+    if form is not Format.TABLE:
+        show(Listing(["added", *rows[0]], [[row in found.added, *row.values()] for row in rows]), form)
+    else:
+        say(f"{many(len(found.added), 'item')} added, {len(found.held)} asked for before and not done yet")
+        show(_listing(rows))
+    if not found.added:
+        raise typer.Exit(NOT_SATISFIED)
+
+
+def _check_pipeline(feed: Feed, tables: Sequence[str], is_rolled: bool, name: str) -> None:
+    from market_spine.assets.tables import steps_of
+
+    steps = steps_of(feed)
+    if is_rolled or not any(table == "raw" or steps[table].table.by_tier for table in tables):
+        cause = f"{name} is not done week by week and tier by tier, as work items are"
+        raise PartitionError(cause, f"ask for {feed.name}.weekly_refresh, or start it now: spine run {name}")
+
+
+def _asks(feed: Feed, pipeline: str, params: Params, now: datetime, priority: int) -> list[Ask]:
+    from market_spine.assets.expected import schedule_of
+    from market_spine.cli.request import keys_of
+    from market_spine.governance.expectations import deadline, due_at
+    from market_spine.governance.work import Ask
+    from market_spine.sources.delivery import Inventory
+
+    keys, origin = keys_of(feed, params, now, lambda: Inventory(()), is_file=False)
+    if origin:
+        note(f"[dim]{origin}[/]")
+    said: dict[str, Any] = {"min_records": params.min_records, "force": params.force or None}
+    said["revision_policy"] = params.policy.value if params.policy else None
+    chosen: Mapping[str, Any] = {name: value for name, value in said.items() if value is not None}
+    row, found = schedule_of(feed), []
+    for key in keys:
+        last = deadline(row, key.week_ending, key.tier)
+        desired = max(now, due_at(row, key.week_ending, key.tier))
+        found.append(Ask(feed.domain, pipeline, key, desired, priority, last if last > now else None, chosen))
+    return found
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    state: Annotated[list[WorkState] | None, typer.Option("--state", help="In this state; may be repeated.")] = None,
+    week: WeekOption = None,
+    tier: TierOption = None,
+    every: Annotated[bool, typer.Option("--all", help="Also what is complete or cancelled.")] = False,
+    limit: LimitOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List what is open or failed, in the order in which it is done.
+
+    Example: spine work list --state FAILED
+    """
+    from market_spine.store import work
+
+    with _store(ctx).control.read() as connection:
+        rows = work.items(connection, states=[*(state or ())])
+    over = () if every or state else (WorkState.COMPLETE, WorkState.CANCELLED)
+    weeks, tiers = week_of(week), [*map(str, tiers_of(tier))]
+    chosen = [
+        row
+        for row in rows
+        if row["state"] not in over and weeks in (None, row["week_ending"]) and (not tiers or row["tier"] in tiers)
+    ]
+    if form is Format.TABLE:
+        limited(_listing(chosen), form, limit)
+    else:
+        limited(Listing([*chosen[0]] if chosen else [], [[*row.values()] for row in chosen]), form, limit)
+
+
+def _listing(rows: Sequence[Row]) -> Listing:
+    shown = [[_shown(row, name) for name in COLUMNS] for row in rows]
+    spare = frozenset({"priority", "pipeline"})
+    return Listing(
+        COLUMNS, shown, "", frozenset({"told"}), empty="nothing is open or failed", spare=spare, upright=False
+    )
+
+
+def _shown(row: Row, name: str) -> Any:
+    if name == "attempts":
+        return f"{row['attempt_count']}/{row['max_attempts']}"
+    if name == "next_at":
+        return row["next_attempt_at"] or (row["desired_at"] if row["state"] == WorkState.PENDING else None)
+    if name == "told":
+        return row["last_error"] if row["error_class"] else None
+    if name == "pipeline":
+        return row["pipeline"].rpartition(".")[2]
+    return row[name]
+
+
+@app.command("show")
+def show_(
+    ctx: typer.Context,
+    number: Annotated[int, typer.Argument(metavar="ID", help="The item's number, from spine work list.")],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show one item, and everything that happened to it.
+
+    Example: spine work show 1
+    """
+    from market_spine.store import work
+
+    with _store(ctx).control.read() as connection:
+        rows, happened = work.items(connection, ids=[number]), work.log_of(connection, number)
+    if not rows:
+        raise QueryError(f"there is no work item {number}", "see them with: spine work list --all")
+    (row,) = rows
+    if form is not Format.TABLE:
+        show(Listing([*row, "history_json"], [[*row.values(), json.dumps(happened, default=str)]]), form)
+        return
+    for name, value in row.items():
+        if value is not None and name != "batch_id":
+            hanging(f"{name:<20}", cell(value))
+    say("")
+    told = ["changed_at", "from_state", "to_state", "actor", "message"]
+    shown = [[one[name] for name in told] for one in happened]
+    show(Listing(told, shown, "History", frozenset({"message"}), stacked=("actor", "message"), upright=False))
+    if row["state"] == WorkState.FAILED:
+        say("")
+        code(f"next: spine work retry {number}  # once its cause is mended")
+
+
+@app.command()
+def retry(ctx: typer.Context, numbers: NUMBERS, actor: ActorOption = None) -> None:
+    """Try failed or waiting items again now, with all their attempts.
+
+    Example: spine work retry 1
+    """
+    from market_spine.cli.state import written_now
+    from market_spine.governance import work
+
+    for row in work.retry(_store(ctx), written_now(), numbers, _actor(actor)):
+        say(_line(row))
+
+
+@app.command()
+def cancel(ctx: typer.Context, numbers: NUMBERS, actor: ActorOption = None) -> None:
+    """Cancel open items, and end the runs that do nothing else. What is captured by then stays.
+
+    Example: spine work cancel 1
+    """
+    from market_spine.automation import work
+    from market_spine.cli.state import open_instance, settings_of, written_now
+    from market_spine.settings import build_spine
+
+    spine = build_spine(settings_of(ctx.obj))
+    with open_instance(_store(ctx)) as instance:
+        for row in work.cancel(spine, instance, written_now(), numbers, _actor(actor)):
+            say(_line(row | {"state": WorkState.CANCELLED.value}))
+
+
+@app.command()
+def reconcile(ctx: typer.Context) -> None:
+    """Make the ledger say what Dagster's runs say, as the sensor does by itself every 15 seconds.
+
+    Example: spine work reconcile
+    """
+    from market_spine.automation import work
+    from market_spine.cli.state import feeds, open_instance, settings_of, written_now
+    from market_spine.settings import build_spine
+
+    store = _store(ctx)
+    spine = build_spine(settings_of(ctx.obj))
+    with open_instance(store) as instance:
+        settled = [row for feed in feeds() for row in work.reconcile(spine, feed, instance, written_now())]
+    for row in settled:
+        say(_line(row))
+    if not settled:
+        note("[dim]the ledger and Dagster's runs agree[/]")
+
+
+def _line(row: Row) -> str:
+    return f"item {row['id']}: {row['week_ending']} {row['tier']} is {row['state']}"
+
+
+def _store(ctx: typer.Context) -> Store:
+    from market_spine.cli.state import open_store, settings_of
+
+    return open_store(settings_of(ctx.obj))
+
+
+def _actor(name: str | None) -> str:
+    import getpass
+
+    return name or getpass.getuser()

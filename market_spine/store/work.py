@@ -1,0 +1,74 @@
+"""core_work_items and core_work_log: what was asked for, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from market_spine.domain.work import WorkState
+from market_spine.store.operations_tables import WORK_ITEMS, WORK_LOG
+
+W = WORK_ITEMS.c
+Row = dict[str, Any]
+OPEN = tuple(state.value for state in WorkState if state.is_open)
+
+
+def items(
+    connection: sa.Connection,
+    domain: str | None = None,
+    states: Collection[str] = (),
+    ids: Collection[int] | None = None,
+    limit: int | None = None,
+) -> list[Row]:
+    """Items, in the order in which they are done: by priority, then by the moment that they are desired at."""
+    select = sa.select(WORK_ITEMS).order_by(W.priority.desc(), W.desired_at, W.id).limit(limit)
+    if domain is not None:
+        select = select.where(W.domain == domain)
+    if states:
+        select = select.where(W.state.in_(states))
+    if ids is not None:
+        select = select.where(W.id.in_(ids))
+    return [dict(row) for row in connection.execute(select).mappings()]
+
+
+def due(connection: sa.Connection, domain: str, now: datetime) -> list[Row]:
+    """Items whose moment has come: pending ones, and waiting ones to be tried again."""
+    pending = sa.and_(W.state == WorkState.PENDING, W.desired_at <= now)
+    again = sa.and_(W.state == WorkState.RETRY_WAIT, W.next_attempt_at <= now)
+    select = sa.select(WORK_ITEMS).where(W.domain == domain, pending | again)
+    return [dict(row) for row in connection.execute(select.order_by(W.priority.desc(), W.desired_at, W.id)).mappings()]
+
+
+def newest(connection: sa.Connection, places: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Row]:
+    """(domain, pipeline, partition_key) -> its item of the newest generation, where it has one."""
+    wanted = set(places)
+    last = sa.select(W.domain, W.pipeline, W.partition_key, sa.func.max(W.generation).label("generation"))
+    last_of = last.where(W.domain.in_({one[0] for one in wanted})).group_by(W.domain, W.pipeline, W.partition_key)
+    newest_of = last_of.subquery()
+    same = [W[name] == newest_of.c[name] for name in ("domain", "pipeline", "partition_key", "generation")]
+    rows = connection.execute(sa.select(WORK_ITEMS).join(newest_of, sa.and_(*same))).mappings()
+    found = {(row["domain"], row["pipeline"], row["partition_key"]): dict(row) for row in rows}
+    return {place: row for place, row in found.items() if place in wanted}
+
+
+def failed(connection: sa.Connection, domain: str) -> list[Row]:
+    """Items that failed and were not asked for again: each waits for a person or the next schedule."""
+    rows = items(connection, domain, [WorkState.FAILED])
+    of = {(row["domain"], row["pipeline"], row["partition_key"]): row["generation"] for row in rows}
+    last = newest(connection, of)
+    return [row for row in rows if last[row["domain"], row["pipeline"], row["partition_key"]]["id"] == row["id"]]
+
+
+def counts(connection: sa.Connection, domain: str) -> dict[str, int]:
+    """State -> how many items are in it."""
+    select = sa.select(W.state, sa.func.count()).where(W.domain == domain).group_by(W.state)
+    return {state: int(count) for state, count in connection.execute(select)}
+
+
+def log_of(connection: sa.Connection, item_id: int) -> list[Row]:
+    """What happened to an item, oldest first."""
+    select = sa.select(WORK_LOG).where(WORK_LOG.c.work_item_id == item_id).order_by(WORK_LOG.c.seq)
+    return [dict(row) for row in connection.execute(select).mappings()]
