@@ -20,6 +20,7 @@ from market_spine.cli import (
     executions,
     impact,
     metrics,
+    notify,
     query,
     readiness,
     recompute,
@@ -96,6 +97,7 @@ app.command(rich_help_panel=READ)(records.rejects)
 app.command(rich_help_panel=READ)(records.deliveries)
 app.add_typer(executions.app, rich_help_panel=KEEP)
 app.add_typer(metrics.app, rich_help_panel=KEEP)
+app.add_typer(notify.app, rich_help_panel=KEEP)
 app.command(rich_help_panel=KEEP)(care.publish)
 app.command(rich_help_panel=KEEP)(care.verify)
 app.command(rich_help_panel=KEEP)(care.rebuild)

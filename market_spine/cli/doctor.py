@@ -130,6 +130,7 @@ def _tell(found: Diagnosis, with_schedule: bool) -> None:
         _tables(found)
         _readiness(found)
     _anomalies(found)
+    _work(found)
     _sensor(found)
     _holdings(found)
     if with_schedule:
@@ -244,6 +245,18 @@ def _anomaly(one: Open) -> str:
     follows = f", {one.follows} more follow{'s' if one.follows == 1 else ''} from it" if one.follows else ""
     severity = f"[{STYLES[row['severity']]}]{row['severity']}[/]"
     return f"{severity} {row['week_ending']} / {row['tier']}: {escaped(row['message'])} (id {row['id']}{follows})"
+
+
+def _work(found: Diagnosis) -> None:
+    if not (found.open_work or found.failed_work):
+        return
+    told = f"{found.open_work} to be done, {len(found.failed_work)} failed"
+    _head(BAD if found.failed_work else PLAIN, "Work", told)
+    _items(
+        f"{row['week_ending']} / {row['tier']}: {escaped(row['last_error'])} (item {row['id']},"
+        f" {_count(row['attempt_count'], 'attempt')})"
+        for row in found.failed_work
+    )
 
 
 def _sensor(found: Diagnosis) -> None:

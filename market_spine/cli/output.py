@@ -49,6 +49,7 @@ STORE_COMMANDS = (
     "impact",
     "init",
     "metrics",
+    "notify",
     "publish",
     "query",
     "readiness",

@@ -134,6 +134,7 @@ class Holdings:
 class Diagnosis:
     """What one look found, at ``checked_at``, in the newest ``weeks`` due weeks of each tier.
 
+    ``failed_work`` are work items that failed, were not asked for again, and whose partition did not come otherwise.
     ``judged`` counts the weeks per use case that are old enough; ``older`` are grave anomalies of earlier weeks, and
     ``settled`` those that no longer hold and that nobody has closed yet.
     """
@@ -154,6 +155,8 @@ class Diagnosis:
     settled: int
     judged: Mapping[str, int]
     uncertified: Sequence[Uncertified]
+    failed_work: Sequence[Row]
+    open_work: int
     heartbeat: Heartbeat
     holdings: Holdings
     remedies: Remedies = field(default_factory=dict)
@@ -207,6 +210,8 @@ def document(found: Diagnosis) -> dict[str, Any]:
             for name, weeks in found.judged.items()
         },
         "uncertified": [_uncertified(one) for one in found.uncertified],
+        "open_work": found.open_work,
+        "failed_work": [_work(one) for one in found.failed_work],
         "heartbeat": _heartbeat(found.heartbeat),
         **_holdings(found.holdings),
         "problems": [_problem(one, command) for command, mended in found.remedies.items() for one in mended],
@@ -263,6 +268,11 @@ def _uncertified(one: Uncertified) -> dict[str, Any]:
     named = {"week_ending": one.verdict.week.isoformat(), "ready_for": one.verdict.use_case.name}
     recorded = one.recorded.value if one.recorded else None
     return named | {"state": one.verdict.state.value, "recorded": recorded, "reasons": one.reasons}
+
+
+def _work(row: Row) -> dict[str, Any]:
+    shown = {name: row[name] for name in ("id", "pipeline", "tier", "attempt_count", "error_class", "last_error")}
+    return shown | {"week_ending": row["week_ending"].isoformat(), "failed_at": _moment(row["updated_at"])}
 
 
 def _heartbeat(one: Heartbeat) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from market_spine.domain.publication import latest_due_week
 from market_spine.domain.tiers import ALL_TIERS, Tier
 from market_spine.domain.trust import Readiness
 from market_spine.domain.weeks import WEEK, weeks_between
+from market_spine.domain.work import WorkState
 from market_spine.governance.anomalies import Observation
 from market_spine.governance.causes import NOT_DELIVERED, cause_of
 from market_spine.governance.criteria import Verdict
@@ -41,7 +42,7 @@ from market_spine.governance.policy import Schedule, UseCase
 from market_spine.governance.readiness import Scope, assess
 from market_spine.governance.remedies import Kind, Problem, remedies
 from market_spine.governance.staleness import stale
-from market_spine.store import anomalies, health, heartbeats
+from market_spine.store import anomalies, health, heartbeats, work
 from market_spine.store import readiness as verdicts
 from market_spine.store.ledger import newest
 from market_spine.store.store import Store
@@ -57,6 +58,8 @@ class Record:
     opened: Sequence[Row]
     verdicts: Held
     stale: Mapping[str, int]
+    failed_work: Sequence[Row]
+    open_work: int
     heartbeat: Heartbeat
     holdings: Holdings
 
@@ -87,6 +90,8 @@ def _read(
             anomalies.open_rows(connection, feed.domain),
             verdicts.held(connection, feed.domain),
             Counter(one.capture.table_name for one in stale(connection, scope.derived)),
+            work.failed(connection, feed.domain),
+            sum(number for state, number in work.counts(connection, feed.domain).items() if WorkState(state).is_open),
             Heartbeat(beat["beat_at"], beat["detail"], now - beat["beat_at"]) if beat else Heartbeat(None, "", None),
             Holdings(
                 health.usage(connection, feed.domain),
@@ -155,6 +160,8 @@ class _Look:
             settled=len(settled),
             judged=self._judged(judged, uncertified),
             uncertified=uncertified,
+            failed_work=[row for row in self.record.failed_work if not self._has_come_since(row)],
+            open_work=self.record.open_work,
             heartbeat=self.record.heartbeat,
             holdings=self.record.holdings,
         )
@@ -174,6 +181,11 @@ class _Look:
         own: Mapping[str, Sequence[Late | Chain]] = {LATE_DATA: late, INCOMPLETE_STAGE_CHAIN: chains}
         is_seen = row["code"] in own and key in self.looked_at
         return is_seen and key not in {one.key for one in own[row["code"]]}
+
+    def _has_come_since(self, row: Row) -> bool:
+        """Whether what a failed work item was to load was loaded otherwise."""
+        known = self.record.facts.arrived.get(_key(row))
+        return known is not None and known.captured_at > row["updated_at"]
 
     def _is_old_enough(self, one: Verdict) -> bool:
         """Whether every tier is past its deadline, and what has come past its preliminary period."""
@@ -269,6 +281,9 @@ def _told(found: Diagnosis) -> Iterator[Problem]:
         yield Problem(Kind.STALE, Severity.WARN, f"captures out of date: {number:,} ({tables})")
     if number := sum(1 for one in found.uncertified if one.is_unjudged):
         yield Problem(Kind.UNJUDGED, Severity.WARN, f"verdicts on record that are not the ones that hold: {number:,}")
+    for row in found.failed_work:
+        told = f"work item {row['id']} failed at attempt {row['attempt_count']}: {row['last_error']}"
+        yield Problem(Kind.WORK, Severity.ERROR, told, _key(row), row["id"])
     if found.heartbeat.is_silent:
         beat_at = f"{found.heartbeat.beat_at:%Y-%m-%d %H:%M} UTC"
         yield Problem(Kind.SILENT, Severity.WARN, f"the sensor of {HEART} has not looked since {beat_at}")

@@ -8,7 +8,6 @@ or replaced key signed can still be verified. The id of a key is the sha256 of i
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 from market_spine.domain.errors import StoreError
 from market_spine.store.files import fsync_folder, make_folder
 from market_spine.store.home import Home
+from market_spine.store.turns import turn
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -171,12 +171,8 @@ class Keys:
         make_folder(self.folder.parent)
         self.folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         fsync_folder(self.folder.parent)
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with turn(self.folder, f"the keys in {self.folder}"):
             yield
-        finally:
-            os.close(descriptor)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+import structlog
+
 from market_spine.domain.contracts import Table
 from market_spine.domain.errors import QueryError, StoreError
 from market_spine.domain.keys import WeekKey
@@ -29,10 +31,11 @@ from market_spine.governance.policy import UseCase
 from market_spine.governance.staleness import Derived, to_recompute
 from market_spine.store import certificates as certificate_rows
 from market_spine.store import readiness as rows_of
+from market_spine.store.events import event_row
 from market_spine.store.ledger import Draft, Run, newest_seq, transaction
 from market_spine.store.manifest import Capture, Question, captures
 from market_spine.store.store import Store
-from market_spine.store.trust_tables import READINESS
+from market_spine.store.trust_tables import EVENTS, READINESS
 
 AUTOMATED = "automated_check"
 ATTEMPTS = 5  # each is beaten only by a commit between reading and the lock, a few hundredths of a second
@@ -102,6 +105,10 @@ def judge_weeks(
     else:  # beaten each time between reading and the lock; with the lock first nobody can be faster
         with transaction(store.control, store.home, run, READINESS.name) as draft:
             desk = _News.of(store, scope, run.now, weeks).record(draft, store, scope, actor)
+    log = structlog.get_logger()
+    for one in desk.told:
+        week, use_case, state = one.verdict.week, one.verdict.use_case.name, one.verdict.state
+        log.info("readiness_judged", week_ending=week, ready_for=use_case, before=one.before, state=state, **run.names)
     if desk.failed:
         raise desk.failed[0]
     return desk.told
@@ -286,28 +293,14 @@ class _Desk:
         return {name: recorded[name] for name in names} | states | {"actor": self.actor}
 
     def _tell(self, transition: Transition, seq: int) -> None:
-        one = transition.verdict
-        event_id = hashlib.sha256(f"readiness|{self.domain}|{one.week}|{one.use_case.name}|{seq}".encode()).hexdigest()
-        rows_of.tell(
-            self.draft,
-            {
-                "event_id": event_id[:32],
-                "event_type": "READINESS_CHANGED",
-                "domain": self.domain,
-                "week_ending": one.week,
-                "tier": ALL_TIERS,
-                "message": transition.message,
-                "payload_json": json.dumps(
-                    {
-                        "ready_for": one.use_case.name,
-                        "from": transition.before,
-                        "to": one.state,
-                        "certificate_id": transition.certificate_id,
-                    },
-                    sort_keys=True,
-                ),
-                "correlation_id": self.draft.run.correlation_id,
-                "causation_id": None,
-                "occurred_at": self.draft.run.now,
-            },
-        )
+        """An event for whoever is to be alerted; its id says what happened, so that it is told once."""
+        one, run = transition.verdict, self.draft.run
+        payload = {
+            "ready_for": one.use_case.name,
+            "from": transition.before,
+            "to": one.state,
+            "certificate_id": transition.certificate_id,
+        }
+        subject = f"{self.domain}|{one.week}|{one.use_case.name}|{seq}"
+        about = ("READINESS_CHANGED", self.domain, WeekKey(one.week, None), subject, transition.message)
+        self.draft.put(EVENTS, event_row(*about, payload, None, run.now, run.correlation_id))

@@ -33,6 +33,7 @@ class Kind(StrEnum):
     STALE = "STALE"  # captures are out of date
     ANOMALY = "ANOMALY"  # something that a person has to look at
     UNJUDGED = "UNJUDGED"  # the verdict on record is not the one that holds
+    WORK = "WORK"  # a load that was asked for failed, and is not tried again by itself
     SILENT = "SILENT"  # the sensor that compares has not looked
 
 
@@ -74,6 +75,8 @@ class _Commands:
             yield from self._by_span(problems, self._refresh)
         elif kind is Kind.ANOMALY and len(problems) <= ONE_BY_ONE:
             yield from ((f"spine anomalies show {one.number}", [one]) for one in problems)
+        elif kind is Kind.WORK and len(problems) <= ONE_BY_ONE:
+            yield f"spine work retry {' '.join(str(one.number) for one in problems)}", problems
         else:
             yield self._for_all(kind), problems
 
@@ -82,6 +85,7 @@ class _Commands:
             Kind.EMPTY: f"spine backfill{self._feed} --weeks-back {self.weeks}",
             Kind.STALE: "spine recompute --yes",
             Kind.ANOMALY: "spine anomalies list",
+            Kind.WORK: "spine work list --state FAILED",
             Kind.UNJUDGED: f"spine readiness {self.feed.domain}",
             Kind.SILENT: WATCH,
         }[kind]
@@ -133,6 +137,7 @@ _STEPS: Mapping[str, Sequence[str]] = {
     "LATE_DATA": (BY_ITSELF,),
     "SOURCE_UNAVAILABLE": ("{next}", "{refresh}"),
     "STEP_FAILED": ("{next}", "{refresh}"),
+    "CHANNEL_FAILING": ("{next}", "spine notify retry --all"),
     "UNREADABLE": ("spine deliveries {place}", _AGAIN),
     "TOO_FEW_RECORDS": ("{refresh} -p min_records=0  # if the delivery is whole",),
     "TOO_MANY_REJECTS": _SET_ASIDE,

@@ -34,6 +34,18 @@ DIAGNOSIS: Shape = {
     "open_anomalies": [
         PLACE | {"id": int, "severity": "CRITICAL|ERROR|WARN", "code": str, "message": str, "follows": int}
     ],
+    "open_work": int,
+    "failed_work": [
+        PLACE
+        | {
+            "id": int,
+            "pipeline": str,
+            "attempt_count": int,
+            "error_class": "transient|unavailable|not_yet|schema|refused",
+            "last_error": str,
+            "failed_at": MOMENT,
+        }
+    ],
     "certified": {"*": {"certified": int, "weeks": int}},
     "uncertified": [
         {

@@ -78,6 +78,8 @@ def test_what_one_command_mends_stands_once_and_in_order() -> None:
     """Prevents commands in an order in which the later ones undo or miss what the earlier ones make."""
     found = [
         problem(Kind.SILENT),
+        problem(Kind.WORK, "OTC:2025-11-07", 3),
+        problem(Kind.WORK, "OTC:2025-11-14", 4),
         problem(Kind.UNJUDGED),
         problem(Kind.ANOMALY, "OTC:2025-11-14", 7),
         problem(Kind.STALE),
@@ -92,6 +94,7 @@ def test_what_one_command_mends_stands_once_and_in_order() -> None:
         "spine recompute --yes",
         "spine anomalies show 7",
         f"spine readiness {DOMAIN}",
+        "spine work retry 3 4",
         "dagster dev -m market_spine.definitions",
     ]
 

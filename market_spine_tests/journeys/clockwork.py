@@ -30,7 +30,7 @@ class Clockwork:
 
     def __post_init__(self) -> None:
         self.defs = build_defs(self.scene.spine, (self.scene.feed,))
-        self.sensors = {one.name: one for one in self.defs.sensors or () if isinstance(one, dg.SensorDefinition)}
+        self.sensors = {one.name: one for one in self.defs.sensors or ()}
         self.schedules = {one.name: one for one in self.defs.schedules or () if isinstance(one, dg.ScheduleDefinition)}
 
     def look(self, name: str) -> list[dg.RunRequest]:
@@ -84,7 +84,7 @@ class Clockwork:
             instance=self.scene.instance,
             run_config=QUIET | dict(request.run_config),
             tags={"dagster/run_key": str(request.run_key), "dagster/sensor_name": name} | dict(request.tags),
-            asset_selection=request.asset_selection and list(request.asset_selection),  # type: ignore[arg-type]
+            asset_selection=request.asset_selection and list(request.asset_selection),
             partition_key=request.partition_key,
             raise_on_error=False,
         )

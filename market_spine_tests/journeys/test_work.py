@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -193,6 +194,10 @@ def test_failed_work_retry_command(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("MARKET_SPINE_HOME", str(desk.scene.spine.store.home.root))
     listed = CliRunner().invoke(app, ["work", "list"], env={"COLUMNS": "120"})
     assert "FAILED" in listed.stdout
+    found = json.loads(CliRunner().invoke(app, ["doctor", "otc", "--format", "json"]).stdout)
+    (problem,) = [one for one in found["problems"] if one["kind"] == "WORK"]
+    assert problem["remedy"] == f"spine work retry {number}"
+    assert [one["id"] for one in found["failed_work"]] == [number]
     done = CliRunner().invoke(app, ["work", "retry", str(number)])
     assert (done.exit_code, done.stdout) == (0, f"item {number}: 2025-11-14 OTC is PENDING\n")
     item = desk.item(OTC)
@@ -210,7 +215,7 @@ def test_what_is_not_published_yet_is_looked_for_until_its_deadline(desk: Desk) 
     deadline = MONDAY + timedelta(hours=2)
     desk.ask(key("2025-11-14"), give_up_at=deadline)
     desk.server.always = NOTHING
-    looked = []
+    looked: list[str] = []
     while not looked or looked[-1] != "FAILED":
         desk.daemon.work()
         item = desk.item(OTC)
