@@ -54,12 +54,18 @@ def failure_of(instance: dg.DagsterInstance, run_id: str) -> Why:
     """What ended a run: the exception of its first failed step, or what Dagster says of a worker that died."""
     for event in _events(instance, run_id, dg.DagsterEventType.STEP_FAILURE):
         chain = list(_causes(event.event_specific_data.error))
-        known = [one for one in chain if hasattr(dg, str(one.cls_name)) is False]
-        told = (known or chain)[0].message.strip() if chain else "a step failed"
+        known = [one for one in chain if not hasattr(dg, str(one.cls_name))]  # below Dagster's own wrapping
+        told = _words((known or chain)[0].message) if chain else "a step failed"
         return error_class_of(str(one.cls_name) for one in chain), told
     for event in _events(instance, run_id, dg.DagsterEventType.RUN_FAILURE):
         return ErrorClass.TRANSIENT, event.message or "the run failed"
     return ErrorClass.TRANSIENT, "the run failed and left no reason"
+
+
+def _words(message: str) -> str:
+    """The cause alone: not the module of its class, nor what to do next, which the anomaly of the failure has."""
+    cause = message.partition("\n  next: ")[0].strip()
+    return cause.removeprefix("market_spine.domain.errors.")
 
 
 def _causes(error: Any) -> Iterator[Any]:

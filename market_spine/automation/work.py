@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,8 @@ from market_spine.assets.partitions import ranges, week_key
 from market_spine.assets.spine import CORRELATION_TAG, Spine
 from market_spine.assets.tables import CALENDAR, steps_of
 from market_spine.automation.jobs import calendar_job, jobs_of
-from market_spine.automation.launch import END, START, Launch, run_config
+from market_spine.automation.launch import END, START, Launch, launches, run_config
+from market_spine.automation.launch import run as run_launches
 from market_spine.automation.pipelines import find
 from market_spine.automation.results import results_of
 from market_spine.domain.captures import RevisionPolicy
@@ -40,8 +42,31 @@ CLAIMS = 4  # runs asked for at once: twice what Dagster runs, so that it never 
 PARTITIONS = 39  # of one run: 13 weeks x 3 tiers take half a minute, after which more urgent work has its turn
 LOST = timedelta(minutes=5)  # a claim becomes a run within a tick of 60 s; without one after this it never will
 OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-ACTOR = "work_sensor"
+STALE = timedelta(hours=2, minutes=10)  # Dagster ends a run after 2 h (dagster.yaml), where its daemon lives
+ACTOR, COMMAND = "work_sensor", "work_run"  # who claims
+REQUEST = {"market_spine/request": "work"}
 TIERS = [None, *Tier]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A run to be: under which key, of which job, what it makes, how raw is ingested, and its tags."""
+
+    key: str
+    job: str
+    launch: Launch
+    options: Options
+    tags: Mapping[str, str]
+
+    def request(self, feed: Feed) -> dg.RunRequest:
+        """What the daemon is asked for."""
+        return dg.RunRequest(
+            run_key=self.key,
+            job_name=self.job,
+            asset_selection=list(self.launch.assets),
+            run_config=run_config(feed, self.launch, self.options),
+            tags={START: str(self.launch.first), END: str(self.launch.last), **self.tags},
+        )
 
 
 def work_sensor(feed: Feed) -> dg.SensorDefinition:
@@ -56,17 +81,46 @@ def work_sensor(feed: Feed) -> dg.SensorDefinition:
         description="Claims due work items, asks for their runs, and completes, retries or fails them by those runs.",
     )
     def look(context: dg.SensorEvaluationContext, spine: dg.ResourceParam[Spine]) -> Any:
-        now = spine.clock()
         spine.store.ensure()
-        run = Run(f"sensor:{name}", f"sensor:{name}:{now:%Y%m%dT%H%M%S%f}", now)
+        run = _run_of(f"sensor:{name}", spine)
         for row in reconcile(spine, feed, context.instance, run):
             context.log.info(f"item {row['id']} ({row['week_ending']} {row['tier']}): {row['state']}")
-        return requests(spine, feed, run, ACTOR) or dg.SkipReason("nothing is due")
+        asked = [one.request(feed) for one in orders(spine, feed, run, ACTOR)]
+        return asked or dg.SkipReason("nothing is due")
 
     return look
 
 
-def reconcile(spine: Spine, feed: Feed, instance: dg.DagsterInstance, run: Run) -> list[Row]:
+def carry_out(spine: Spine, feed: Feed, instance: dg.DagsterInstance, log_level: str = "DEBUG") -> list[Row]:
+    """Do what is due in this process, where no daemon does; then judge and publish. The items that were settled.
+
+    The same claims and the same Dagster runs, one after the other. What is to be tried again waits for the next call.
+    """
+    settled: list[Row] = []
+    keys: set[str] = set()
+    while True:
+        run = _run_of(COMMAND, spine)
+        settled += reconcile(spine, feed, instance, run, COMMAND)
+        asked = [one for one in orders(spine, feed, run, COMMAND) if one.key not in keys]
+        if not asked:
+            break
+        keys |= {one.key for one in asked}  # as Dagster's daemon: a run key is run once
+        for one in sorted(asked, key=lambda one: -int(one.tags.get("dagster/priority", "0"))):
+            run_launches(spine, feed, [one.launch], instance, one.options, dict(one.tags), log_level)
+    done = {_key(row) for row in settled if row["state"] == WorkState.COMPLETE}
+    if done:
+        by_week = [name for name, step in steps_of(feed).items() if not step.table.by_tier]
+        run_launches(spine, feed, launches(feed, by_week, done), instance, log_level=log_level)
+    return settled
+
+
+def _run_of(name: str, spine: Spine) -> Run:
+    """Who writes where a look at the ledger does."""
+    now = spine.clock()
+    return Run(name, f"{name}:{now:%Y%m%dT%H%M%S%f}", now)
+
+
+def reconcile(spine: Spine, feed: Feed, instance: dg.DagsterInstance, run: Run, actor: str = ACTOR) -> list[Row]:
     """Make the ledger say what Dagster's runs say; the items that were settled by it.
 
     Runs are found by the claim that they carry. Whatever died in between (daemon, code server, this very process), the
@@ -78,6 +132,8 @@ def reconcile(spine: Spine, feed: Feed, instance: dg.DagsterInstance, run: Run) 
     started: dict[int, str] = {}
     for claim, rows in _by(running, "locked_by").items():
         found = instance.get_runs(dg.RunsFilter(tags={CLAIM_TAG: claim}), limit=1)  # the newest
+        if found and found[0].status not in OVER and run.now - rows[0]["locked_at"] > STALE:
+            found = [_ended(instance, found[0])]
         if not found:
             if run.now - rows[0]["locked_at"] > LOST:
                 lost = Result(None, "its claim never became a run", WorkState.PENDING)
@@ -89,10 +145,16 @@ def reconcile(spine: Spine, feed: Feed, instance: dg.DagsterInstance, run: Run) 
             started |= {row["id"]: found[0].run_id for row in rows if row["current_execution_id"] is None}
     if started:
         ledger.execute(spine.store, run, started)
-    return ledger.settle(spine.store, run, results, ACTOR) if results else []
+    return ledger.settle(spine.store, run, results, actor) if results else []
 
 
-def requests(spine: Spine, feed: Feed, run: Run, actor: str) -> list[dg.RunRequest]:
+def _ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun:
+    """A run whose worker must be dead, put down as failed."""
+    instance.report_run_failed(run, "it was not over after two hours: its worker is taken to be dead")
+    return instance.get_run_by_id(run.run_id) or run
+
+
+def orders(spine: Spine, feed: Feed, run: Run, actor: str) -> list[Order]:
     """Runs for what is due of ``feed``, claimed for them; a week waits for its calendar, which is asked for first."""
     with spine.store.control.read() as connection:
         due = work.due(connection, feed.domain, run.now)
@@ -101,14 +163,14 @@ def requests(spine: Spine, feed: Feed, run: Run, actor: str) -> list[dg.RunReque
         free = CLAIMS - len(_by(work.items(connection, feed.domain, [WorkState.RUNNING]), "locked_by"))
         known = presence.current(connection, [CALENDAR])[CALENDAR]
     lacking = {WeekKey(row["week_ending"], None) for row in due} - known.keys()
-    asked = [_calendar_request(first, last, run) for first, last in ranges(lacking)]
+    asked = [_calendar_order(first, last, run) for first, last in ranges(lacking)]
 
     def choose(rows: list[Row]) -> Mapping[str, list[Row]]:
         ready = [row for row in rows if WeekKey(row["week_ending"], None) not in lacking]
         return dict(list(_groups(ready).items())[: max(free, 0)])
 
     claimed = ledger.claim(spine.store, run, feed.domain, choose, actor)
-    return [*asked, *(_request(feed, claim, rows) for claim, rows in claimed.items())]
+    return [*asked, *(_order(feed, claim, rows) for claim, rows in claimed.items())]
 
 
 def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -147,28 +209,20 @@ def _claim(rows: Sequence[Row]) -> str:
     return f"{rows[0]['pipeline']}:{span}:g{generation}:a{rows[0]['attempt_count'] + 1}:{version}"
 
 
-def _request(feed: Feed, claim: str, rows: Sequence[Row]) -> dg.RunRequest:
-    keys = [_key(row) for row in rows]
-    ((first, last),) = ranges(keys)
+def _order(feed: Feed, claim: str, rows: Sequence[Row]) -> Order:
+    ((first, last),) = ranges([_key(row) for row in rows])
     _, pipeline = find([feed], rows[0]["pipeline"])
     steps = steps_of(feed)
     by_tier = [name for name in pipeline.tables if name == "raw" or steps[name].table.by_tier]
     launch = Launch(tuple(dg.AssetKey([feed.name, name]) for name in by_tier), first, last)
-    return dg.RunRequest(
-        run_key=claim,
-        job_name=f"{feed.name}_weekly_refresh",
-        asset_selection=list(launch.assets),
-        run_config=run_config(feed, launch, options_of(json.loads(rows[0]["params_json"]))),
-        tags={
-            START: first,
-            END: last,
-            CLAIM_TAG: claim,
-            CORRELATION_TAG: rows[0]["correlation_id"],
-            "dagster/priority": str(rows[0]["priority"] - CURRENT),
-            "dagster/max_retries": "0",  # the ledger tries again, and knows when
-            "market_spine/request": "work",
-        },
-    )
+    tags = {
+        CLAIM_TAG: claim,
+        CORRELATION_TAG: rows[0]["correlation_id"],
+        "dagster/priority": str(rows[0]["priority"] - CURRENT),
+        "dagster/max_retries": "0",  # the ledger tries again, and knows when
+        **REQUEST,
+    }
+    return Order(claim, f"{feed.name}_weekly_refresh", launch, options_of(json.loads(rows[0]["params_json"])), tags)
 
 
 def options_of(params: Mapping[str, Any]) -> Options:
@@ -177,11 +231,11 @@ def options_of(params: Mapping[str, Any]) -> Options:
     return Options(policy, params.get("force", False), params.get("min_records"))
 
 
-def _calendar_request(first: str, last: str, run: Run) -> dg.RunRequest:
+def _calendar_order(first: str, last: str, run: Run) -> Order:
     """The calendar of weeks that wait for it; asked for again each hour that it is still not there."""
-    tags = {START: first, END: last, CORRELATION_TAG: run.correlation_id, "market_spine/request": "work"}
+    tags = {CORRELATION_TAG: run.correlation_id, **REQUEST}
     key = f"calendar:{first}..{last}:{run.now:%Y%m%dT%H}"
-    return dg.RunRequest(run_key=key, job_name="trading_calendar", asset_selection=[CALENDAR_KEY], tags=tags)
+    return Order(key, "trading_calendar", Launch((CALENDAR_KEY,), first, last), Options(), tags)
 
 
 def cancel(spine: Spine, instance: dg.DagsterInstance, run: Run, ids: Collection[int], actor: str) -> list[Row]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from market_spine.cli.door import NOT_SATISFIED
-from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.options import LimitOption, SourceOption, TierOption, WeekOption, tiers_of, week_of
 from market_spine.cli.output import Format, FormatOption, Listing, cell, code, hanging, limited, many, note, say, show
 from market_spine.cli.run import ParamOption
 from market_spine.domain.errors import PartitionError, QueryError
@@ -150,7 +150,7 @@ def _shown(row: Row, name: str) -> Any:
     if name == "next_at":
         return row["next_attempt_at"] or (row["desired_at"] if row["state"] == WorkState.PENDING else None)
     if name == "told":
-        return row["last_error"] if row["error_class"] else None
+        return row["last_error"] if row["error_class"] else None  # what is complete has none
     if name == "pipeline":
         return row["pipeline"].rpartition(".")[2]
     return row[name]
@@ -217,6 +217,29 @@ def cancel(ctx: typer.Context, numbers: NUMBERS, actor: ActorOption = None) -> N
             say(_line(row | {"state": WorkState.CANCELLED.value}))
 
 
+@app.command("run")
+def run_(ctx: typer.Context, source: SourceOption = None) -> None:
+    """Do what is due in this process, for machines without the daemon (cron, CI); exit code 1 where something failed.
+
+    Example: spine work run
+    """
+    from market_spine.automation import work
+    from market_spine.cli.state import feeds, open_instance, settings_of
+    from market_spine.settings import build_spine
+
+    _store(ctx)
+    spine = build_spine(settings_of(ctx.obj, source))
+    with open_instance(spine.store) as instance:
+        level = ctx.obj.log_level
+        settled = [row for feed in feeds() for row in work.carry_out(spine, feed, instance, level)]
+    if settled:
+        show(_listing(settled))
+    else:
+        note("[dim]nothing is due[/]")
+    if any(row["state"] != WorkState.COMPLETE for row in settled):
+        raise typer.Exit(NOT_SATISFIED)
+
+
 @app.command()
 def reconcile(ctx: typer.Context) -> None:
     """Make the ledger say what Dagster's runs say, as the sensor does by itself every 15 seconds.
@@ -230,7 +253,9 @@ def reconcile(ctx: typer.Context) -> None:
     store = _store(ctx)
     spine = build_spine(settings_of(ctx.obj))
     with open_instance(store) as instance:
-        settled = [row for feed in feeds() for row in work.reconcile(spine, feed, instance, written_now())]
+        settled = [
+            row for feed in feeds() for row in work.reconcile(spine, feed, instance, written_now(), _actor(None))
+        ]
     for row in settled:
         say(_line(row))
     if not settled:

@@ -151,7 +151,7 @@ def _settle(draft: Draft, row: Row, result: Result, actor: str) -> Row:
     now = draft.run.now
     to, changes = (result.to, {}) if result.to else _after(row, result.error or ErrorClass.TRANSIENT, now)
     if to is WorkState.COMPLETE:
-        changes = {"completed_at": now}
+        changes = {"completed_at": now, "error_class": None}
     elif to is WorkState.PENDING:  # no run ever did it
         changes = {"attempt_count": row["attempt_count"] - 1}
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from market_spine.domain.contracts import Severity
-from market_spine.domain.errors import SourceError
+from market_spine.domain.errors import SourceRefused
 from market_spine.store.schema import DELIVERIES, QUALITY
 
 Q = QUALITY.c
@@ -59,16 +59,16 @@ def refuse_mixture(connection: sa.Connection, domain: str, kind: str, root: Path
     if SYNTHETIC not in together or together == {SYNTHETIC}:
         return
     if held == {SYNTHETIC}:
-        raise SourceError(
+        raise SourceRefused(
             f"the store {root} holds generated weeks, and the source ({kind}) has FINRA's",
             "name another home: --home FOLDER, or MARKET_SPINE_HOME",
         )
     if SYNTHETIC in held:
-        raise SourceError(
+        raise SourceRefused(
             f"the store {root} holds generated weeks beside FINRA's",
             "load FINRA's weeks into another home: --home FOLDER",
         )
-    raise SourceError(
+    raise SourceRefused(
         f"the store {root} holds FINRA's weeks, and the source generates weeks",
         "name the source: --source file:FOLDER, or MARKET_SPINE_SOURCE; for generated weeks another home: --home",
     )
