@@ -35,6 +35,7 @@ TOP_LEVEL = {
     "README.md",
     "benchmarks",
     "dagster.yaml",
+    "deploy",
     "docs",
     "market_spine",
     "market_spine_tests",

@@ -7,7 +7,7 @@ from datetime import date
 from functools import cache
 
 from market_spine.assets.calendar import observe_calendar
-from market_spine.assets.expected import no_longer_expected
+from market_spine.assets.expected import no_longer_expected, schedule_of
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import derived_of, steps_of, tables_of
 from market_spine.domain.captures import Stage
@@ -16,6 +16,7 @@ from market_spine.governance.anomalies import Changes, record
 from market_spine.governance.criteria import Tables
 from market_spine.governance.expectations import HEART, reconcile
 from market_spine.governance.policy import load_schedules, load_use_cases
+from market_spine.governance.quality import grade_weeks
 from market_spine.governance.readiness import AUTOMATED, Scope, Transition, judge_weeks
 from market_spine.governance.restatement import tell_restatements
 from market_spine.store.ledger import Run
@@ -50,8 +51,10 @@ def look(spine: Spine, feed: Feed, run: Run) -> Changes:
 def judge(
     store: Store, run: Run, feed: Feed, weeks: Collection[date] | None = None, actor: str = AUTOMATED
 ) -> list[Transition]:
-    """Judge ``weeks`` of ``feed``, and tell what a verdict rests on: corrections not yet followed, restatements."""
+    """Judge ``weeks`` of ``feed``, tell what a verdict rests on (corrections not yet followed, restatements), and score
+    the captures."""
     observe_calendar(store, run, [feed])
     found = judge_weeks(store, run, scope_of(feed), weeks, actor)
     tell_restatements(store, run, feed, scope_of(feed), weeks)
+    grade_weeks(store, run, feed, schedule_of(feed), tables_of(feed), weeks)
     return found

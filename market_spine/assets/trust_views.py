@@ -21,7 +21,19 @@ PIPELINE = "weekly_refresh"  # whose schedule says how long a delivery is prelim
 def trust_views(feed: Feed) -> Sequence[Extra]:
     """Quality of each week and tier, then per captured table its certified and its annotated rows."""
     names = [name for name in tables_of(feed) if name != CALENDAR]
-    return [_quality(feed), *_ready(feed, names), *(_annotated(feed, name) for name in names)]
+    return [_quality(feed), _scores(feed), *_ready(feed, names), *(_annotated(feed, name) for name in names)]
+
+
+def _scores(feed: Feed) -> Extra:
+    sql = f"""CREATE OR REPLACE VIEW {feed.name}_quality AS
+        SELECT week_ending, tier, grade, score, completeness, validity, consistency, timeliness,
+               details_json, capture_id, scored_at
+        FROM core_quality_scores WHERE domain = {literal(feed.domain)}"""
+    told = (
+        "Per week and tier: the grade (A to F) of what was captured, its score of 0 to 1, and the four components of"
+        " which it is the weighted mean: completeness and validity .3 each, consistency and timeliness .2 each."
+    )
+    return Extra(f"{feed.name}_quality", sql, told)
 
 
 def _quality(feed: Feed) -> Extra:

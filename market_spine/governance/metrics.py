@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from market_spine import __version__
 from market_spine.domain.contracts import Feed, Table
@@ -111,10 +111,8 @@ def _state(name: str, told: str, labels: tuple[str, ...], samples: Iterable[Samp
     return Family(name, told, labels, tuple(samples), stamp=f"{name.removesuffix('_seconds')}_timestamp_seconds")
 
 
-def _moments(
-    name: str, told: str, labels: tuple[str, ...], moments: Mapping[tuple[str, ...], datetime | None]
-) -> Family:
-    """A gauge of moments, in seconds since 1970; what never was has none."""
+def _moments(name: str, told: str, labels: tuple[str, ...], moments: Mapping[Any, datetime | None]) -> Family:
+    """A gauge of moments by values of ``labels``, in seconds since 1970; what never was has none."""
     known = {label: moment for label, moment in moments.items() if moment is not None}
     return Family(name, told, labels, tuple(Sample(label, moment.timestamp()) for label, moment in known.items()))
 
