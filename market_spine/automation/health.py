@@ -1,13 +1,17 @@
-"""The daily look: what is wrong, told in one run of its own, whether or not anything else ran that day."""
+"""The daily look: what is wrong, told in one run of its own, whether or not anything else ran that day.
+
+It also puts the day's digest on record; the notification sensor sends it.
+"""
 
 from functools import cache
 
 import dagster as dg
 
-from market_spine.assets.scope import look
+from market_spine.assets.scope import look, scope_of
 from market_spine.assets.spine import Spine
 from market_spine.domain.contracts import Feed, Severity
 from market_spine.governance.causes import roots
+from market_spine.governance.digests import draft_digest
 from market_spine.store.anomalies import open_rows
 
 
@@ -18,7 +22,9 @@ def health_job(feed: Feed) -> dg.JobDefinition:
     @dg.op(name=f"{feed.name}_look", description="Compare what is expected with what is there, and tell what is wrong.")
     def tell(context: dg.OpExecutionContext, spine: dg.ResourceParam[Spine]) -> None:
         spine.store.ensure()
-        look(spine, feed, spine.run_of(context))
+        run = spine.run_of(context)
+        look(spine, feed, run)
+        draft_digest(spine.store, run, feed, scope_of(feed).use_cases)
         with spine.store.control.read() as connection:
             wrong = [row for row in roots(open_rows(connection, feed.domain)) if row["severity"] != Severity.INFO]
         for row in wrong:

@@ -56,8 +56,6 @@ def claim(store: Store, run: Run, ids: Collection[int]) -> list[Row]:
 
 
 def _claimed(row: Row, subscription: Row, now: datetime) -> dict[str, Any]:
-    if not subscription["is_active"]:
-        return _over(ReceiptState.SUPPRESSED, "unsubscribed")
     if is_snoozed(subscription, now):
         return _over(ReceiptState.SUPPRESSED, "snoozed")
     if row["attempt_count"] >= ATTEMPTS:
@@ -100,7 +98,7 @@ def retry(store: Store, run: Run, ids: Collection[int] | None) -> list[Row]:
 
 
 def observe_channels(store: Store, run: Run, domain: str, outcomes: Mapping[str, str | None]) -> Changes:
-    """Put on record which channels fail: channel -> why, or None where something arrived over it."""
+    """Put on record which channels fail: channel -> why, in a sentence, or None where something arrived over it."""
     with store.control.read() as connection:
         held = _failing(connection, domain)
     observed = []
@@ -134,7 +132,7 @@ def _observation(domain: str, channel: str, week: date, error: str | None) -> Ob
         CHANNEL_FAILING,
         Severity.ERROR,
         Category.DEPENDENCY,
-        message="a message arrived" if error is None else f"messages over {channel} do not arrive: {error}",
+        message=error or "a message arrived",
         is_open=error is not None,
         details={"channel": channel, "next": f"spine notify test {channel}"},
     )

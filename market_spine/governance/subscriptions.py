@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from market_spine.domain.contracts import Severity
 from market_spine.domain.errors import QueryError
-from market_spine.domain.operations import Mode
+from market_spine.domain.operations import Mode, ReceiptState
 from market_spine.domain.tiers import ALL_TIERS
 from market_spine.governance.policy import UseCase
 from market_spine.store import notices as rows_of
@@ -85,6 +85,9 @@ def subscribe(store: Store, run: Run, wish: Wish, actor: str) -> Row:
 def unsubscribe(store: Store, run: Run, name: str, actor: str) -> Row:
     """End a subscription; what is on its way to it is not sent. QueryError where there is none."""
     with _changed(store, run, name) as (draft, row):
+        for receipt in rows_of.waiting_for(draft.connection, row["id"]):
+            changes = {"state": ReceiptState.SUPPRESSED.value, "next_attempt_at": None, "last_error": "unsubscribed"}
+            rows_of.put_receipt(draft, receipt | changes)
         return rows_of.put_subscription(draft, row | {"is_active": 0, "actor": actor, "updated_at": run.now})
 
 

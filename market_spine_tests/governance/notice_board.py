@@ -7,11 +7,10 @@ claims.
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from market_spine.domain.contracts import Severity
-from market_spine.domain.operations import Mode
 from market_spine.feeds.otc import FEED
 from market_spine.governance.digests import draft_digest
 from market_spine.governance.notices import draft
@@ -19,18 +18,17 @@ from market_spine.governance.policy import UseCase, load_use_cases
 from market_spine.governance.receipts import claim, settle
 from market_spine.governance.subscriptions import Wish, snooze, subscribe
 from market_spine.store import notices
-from market_spine.store.ledger import Run, transaction
+from market_spine.store.ledger import transaction
 from market_spine.store.operations_tables import NOTICES, WORK_ITEMS
-from market_spine.store.trust_tables import READINESS, READINESS_LOG
+from market_spine.store.trust_tables import CERTIFICATES, READINESS, READINESS_LOG
 from market_spine_tests.governance.anomaly_desk import Desk
-from market_spine_tests.store.builders import WEEK
 from market_spine_tests.store.good_rows import GOOD
 
 Told = list[tuple[str, str, str]]  # subscription, event, title
 
 
 def use_cases() -> dict[str, UseCase]:
-    return {one.name: one for one in load_use_cases(FEED).values()}
+    return load_use_cases(FEED)
 
 
 class Board(Desk):
@@ -136,11 +134,3 @@ class Board(Desk):
                 desk.put(CERTIFICATES, GOOD["core_certificates"])
             desk.put(READINESS, row)
             desk.put(READINESS_LOG, line | {"seq": desk.next_number(READINESS_LOG.c.seq)})
-
-
-def later(board: Board, **span: float) -> datetime:
-    """A moment after the board's own."""
-    return board.now + timedelta(**span)
-
-
-__all__ = ["WEEK", "Board", "Mode", "Run", "Told", "later", "use_cases"]
