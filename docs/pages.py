@@ -34,7 +34,18 @@ from typer.testing import CliRunner
 from market_spine.cli.app import app
 
 FOLDER = Path(__file__).parent
-PAGES = ("anomalies", "calendar-corrections", "failure-scenarios", "gap-detection", "readiness", "scheduling")
+PAGES = (
+    "anomalies",
+    "calendar-corrections",
+    "deploy",
+    "events",
+    "failure-scenarios",
+    "gap-detection",
+    "notifications",
+    "operations",
+    "readiness",
+    "scheduling",
+)
 BLOCK = re.compile(r"^```(sh|sql|text|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CLOCK = re.compile(r"asked on (\d{4}-\d\d-\d\d \d\d:\d\d) UTC")
 CODE = re.compile(r"# exit code (\d)$")

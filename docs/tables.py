@@ -75,8 +75,8 @@ CONTROL = {
     "core_events": "One thing that happened, for who listens: told once, in the transaction that made it. "
     "`causation_id` is the event that led to it, `correlation_id` the business process.",
     "core_calendar_vintages": "One build of the trading calendar, with its corrections (`document`); the newest holds.",
-    "core_work_items": "One asked-for load of one partition: where it stands (`state`), how often it was tried, and why "
-    "it waits. At most one is open per domain, pipeline and partition; `generation` counts them.",
+    "core_work_items": "One asked-for load of one partition: where it stands (`state`), how often it was tried, and "
+    "why it waits. At most one is open per domain, pipeline and partition; `generation` counts them.",
     "core_work_log": "One change of a work item's state, by whom and why; never changed.",
     "core_executions": "One Dagster run that is over, kept beyond Dagster's own memory.",
     "core_quality_scores": "The quality of one week and tier: four components in 0..1, their weighted mean and grade.",

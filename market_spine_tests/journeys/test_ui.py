@@ -26,10 +26,10 @@ import pytest
 from market_spine.assets.calendar import capture_weeks
 from market_spine.assets.tables import steps_of
 from market_spine.automation.instance import write_config
-from market_spine.automation.sensors import sensors_of
+from market_spine.definitions import build_defs
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
-from market_spine.feeds.otc import FEED, OTC
+from market_spine.feeds.otc import OTC
 from market_spine.settings import Settings, build_spine
 from market_spine.store.ledger import Run
 from market_spine.store.manifest import Question
@@ -191,7 +191,7 @@ def test_a_backfill_of_a_job_makes_every_partition(tmp_path: Path) -> None:
         made = materialized(server)
         ticked = ticks(server)
 
-    assert set(ticked) == {one.name for one in sensors_of(FEED)}
+    assert set(ticked) == {one.name for one in build_defs().sensors or ()}
     for name, found in ticked.items():
         assert found, f"{name} has never ticked"
         assert [one for one in found if one["status"] not in ("SUCCESS", "SKIPPED", "STARTED")] == [], name
