@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import unquote
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from market_spine.assets.spine import Progress, Spine, no_progress
+from market_spine.automation.channels import Channels
 from market_spine.domain.errors import SourceError
+from market_spine.logs import Form, Level, configure
 from market_spine.sources.delivery import Source
+from market_spine.store.home import Home
 from market_spine.store.store import Store
 
 CHECKOUT = Path(__file__).parents[1]
@@ -30,18 +36,27 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=default_home, description="Folder with captures, landing and control database")
     control_url: SecretStr = Field(SecretStr(""), description="PostgreSQL URL of the control database; SQLite if unset")
+    dagster_url: SecretStr = Field(SecretStr(""), description="PostgreSQL URL of Dagster's record; SQLite if unset")
     source: str = Field("synthetic", description="synthetic[:OPTIONS], file:PATH, finra-api or finra-api:URL")
+    channels: Path | None = Field(None, description="Names of channels with their addresses; channels.yaml in the home")
+    channel_urls: SecretStr = Field(SecretStr(""), description="The same on one line: {desk: slack://...}")
     threads: int | None = Field(None, ge=1, description="DuckDB threads; all cores if unset")
     git_url: str = Field("", description="Where this code is on GitHub or GitLab; code links are local paths if unset")
+    log_level: Annotated[Level, BeforeValidator(str.upper)] = Field(
+        Level.WARNING, description="From which level on something is logged: DEBUG, INFO, WARNING or ERROR"
+    )
+    log_format: Annotated[Form, BeforeValidator(str.lower)] = Field(
+        Form.PRETTY, description="How a line of the log looks: pretty, or json for programs"
+    )
     finra_client_id: str = Field("", validation_alias="FINRA_API_CLIENT_ID")
     finra_client_secret: SecretStr = Field(SecretStr(""), validation_alias="FINRA_API_CLIENT_SECRET")
 
-    @field_validator("home")
+    @field_validator("home", "channels")
     @classmethod
-    def _with_the_users_home(cls, home: Path) -> Path:
+    def _with_the_users_home(cls, home: Path | None) -> Path | None:
         """A ~ that no shell has replaced (in a .env file, a unit file) is the user's home, not a folder called ~."""
         try:
-            return home.expanduser()
+            return home.expanduser() if home else None
         except RuntimeError as error:  # ~nobody/x
             raise ValueError(str(error)) from error
 
@@ -49,6 +64,15 @@ class Settings(BaseSettings):
 def clock() -> datetime:
     """The one place that reads the time."""
     return datetime.now(UTC)
+
+
+def start_logging(settings: Settings) -> None:
+    """Log as ``settings`` say; their secrets never."""
+    urls = [one.get_secret_value() for one in (settings.control_url, settings.dagster_url)]
+    # Not by urlsplit: what is no URL is refused where it is used, by its name.
+    passwords = [found[1] for url in urls if (found := re.search(r"://[^/:@]*:(.*)@", url))]
+    secrets = [settings.finra_client_secret.get_secret_value(), *passwords, *map(unquote, passwords)]
+    configure(settings.log_level, settings.log_format, secrets)
 
 
 def source_of(settings: Settings, is_explicit: bool = False) -> Source:
@@ -73,6 +97,12 @@ def source_of(settings: Settings, is_explicit: bool = False) -> Source:
     )
 
 
+def channels_of(settings: Settings, home: Home) -> Channels:
+    """The channels over which people are told; nothing is read before something is sent."""
+    path = settings.channels.absolute() if settings.channels else home.channels
+    return Channels(path, settings.channels is not None, settings.channel_urls.get_secret_value())
+
+
 def build_spine(
     settings: Settings | None = None,
     *,
@@ -82,5 +112,6 @@ def build_spine(
 ) -> Spine:
     """The resource that every asset works with; arguments override the environment."""
     chosen = settings or Settings()
+    start_logging(chosen)
     store = Store.at(chosen.home, chosen.control_url.get_secret_value(), chosen.threads)
     return Spine(store, source or source_of(chosen), clock, progress)

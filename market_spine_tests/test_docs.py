@@ -22,11 +22,11 @@ from docs.pages import BLOCK, PAGES
 from market_spine.assets.record import SOURCE_UNAVAILABLE, STEP_FAILED
 from market_spine.assets.tables import steps_of
 from market_spine.automation.schedules import schedules_of
-from market_spine.automation.sensors import sensors_of
 from market_spine.checks.findings import Finding
 from market_spine.checks.gates import DELIVERY_CHECKS
 from market_spine.checks.judge import check_names
 from market_spine.cli.app import app
+from market_spine.definitions import defs
 from market_spine.domain.contracts import Category, Severity
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.regimes import REGIMES
@@ -35,6 +35,7 @@ from market_spine.feeds import load_feeds
 from market_spine.governance import causes
 from market_spine.governance.calendar import CORRECTED
 from market_spine.governance.expectations import INCOMPLETE_STAGE_CHAIN, LATE_DATA, MISSED_RUNS
+from market_spine.governance.matters import CHANNEL_FAILING
 from market_spine.governance.restatement import RESTATED
 from market_spine.sources.delivery import Delivery
 from market_spine.sources.synthetic import SyntheticSource
@@ -122,7 +123,7 @@ def test_the_search_for_commands_finds_them() -> None:
 
 def codes() -> set[str]:
     """Every code that an anomaly can have."""
-    found = {causes.NOT_DELIVERED, MISSED_RUNS, LATE_DATA, INCOMPLETE_STAGE_CHAIN, CORRECTED, RESTATED}
+    found = {causes.NOT_DELIVERED, MISSED_RUNS, LATE_DATA, INCOMPLETE_STAGE_CHAIN, CORRECTED, RESTATED, CHANNEL_FAILING}
     checks = {*DELIVERY_CHECKS, *check_names(())}
     checks |= {
         law.name for feed in load_feeds() for step in steps_of(feed).values() for law in step.calculation.invariants
@@ -167,7 +168,7 @@ def test_the_page_of_the_browser_names_what_runs_by_itself() -> None:
     """Prevents a schedule or sensor that people meet without an explanation."""
     page = (DOCS / "ui.md").read_text(encoding="utf-8")
     running = {one.name for feed in load_feeds() for one in schedules_of(feed)}
-    running |= {one.name for feed in load_feeds() for one in sensors_of(feed)}
+    running |= {one.name for one in defs.sensors or ()}
     assert {
         name for cells in rows(page, "7. What runs by itself") for name in re.findall(r"`(\w+)`", cells[0])
     } == running

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from market_spine.assets.spine import Spine
 from market_spine.checks.findings import SAMPLES, Finding
 from market_spine.domain.captures import VERBS, Stage
@@ -87,8 +89,12 @@ def of_failure(spine: Spine, run: Run, subject: Subject, keys: Collection[WeekKe
     """A step that fails leaves an anomaly at its first partition; one that goes through closes those of ``keys``."""
     first = min(keys)
     try:
-        yield
+        with structlog.contextvars.bound_contextvars(**run.names, table_name=subject.table_name):
+            yield
     except Exception as error:
+        # INFO: Dagster's log and the command have it, with its traceback.
+        told = {"table_name": subject.table_name, "partitions": len(keys), "first": str(first)}
+        structlog.get_logger().info("step_failed", error=error, **told, **run.names)
         try:
             record(spine.store, run, [_failed(subject, first, len(keys), error)], subject.pipeline)
         except SpineError as second:  # e.g. the control database is what failed

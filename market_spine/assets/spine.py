@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import structlog
 from dagster_duckdb import DuckDBResource
 
 from market_spine.sources.delivery import Source
 from market_spine.sources.landing import Landing
-from market_spine.store import engine
+from market_spine.store import alive, engine
 from market_spine.store.ledger import Run
 from market_spine.store.store import Store
 
@@ -42,7 +43,8 @@ class Engine(DuckDBResource):
         with super().get_connection() as connection:
             try:
                 engine.prepare(connection)
-                yield connection
+                with engine.in_words():
+                    yield connection
             finally:
                 connection.close()
 
@@ -67,7 +69,16 @@ class Spine:
         return Landing(str(self.store.home.landing))
 
     def run_of(self, context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Run:
-        """Who writes, for the manifest: the Dagster run, and the business process that it belongs to."""
-        run = context.run
-        correlation = run.tags.get(CORRELATION_TAG) or run.tags.get("dagster/backfill") or run.run_id
-        return Run(run.run_id, correlation, self.clock())
+        """Who writes, for the manifest: the Dagster run, and the business process that it belongs to.
+
+        From here on the lines of the log name both, and others can tell whether this process lives.
+        """
+        run = Run(context.run.run_id, correlation_of(context.run), self.clock())
+        alive.hold(self.store.home, run.execution_id)
+        structlog.contextvars.bind_contextvars(**run.names)
+        return run
+
+
+def correlation_of(run: dg.DagsterRun) -> str:
+    """The business process that ``run`` belongs to: what was asked for at once, or a backfill, or itself."""
+    return run.tags.get(CORRELATION_TAG) or run.tags.get("dagster/backfill") or run.run_id

@@ -32,7 +32,7 @@ from market_spine.domain.tiers import Tier
 from market_spine.domain.work import CURRENT, WorkState
 from market_spine.governance import work as ledger
 from market_spine.governance.work import Result
-from market_spine.store import presence, work
+from market_spine.store import alive, presence, work
 from market_spine.store.ledger import Run
 from market_spine.store.work import Row
 
@@ -42,6 +42,7 @@ CLAIMS = 4  # runs asked for at once: twice what Dagster runs, so that it never 
 PARTITIONS = 39  # of one run: 13 weeks x 3 tiers take half a minute, after which more urgent work has its turn
 LOST = timedelta(minutes=5)  # a claim becomes a run within a tick of 60 s; without one after this it never will
 OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+DIED = "the process that carried it out died without a word: killed, or out of memory"
 STALE = timedelta(hours=2, minutes=10)  # Dagster ends a run after 2 h (dagster.yaml), where its daemon lives
 ACTOR, COMMAND = "work_sensor", "work_run"  # who claims
 REQUEST = {"market_spine/request": "work"}
@@ -75,7 +76,7 @@ def work_sensor(feed: Feed) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=name,
-        jobs=[*jobs_of(feed), calendar_job()],
+        jobs=[jobs_of(feed)[0], calendar_job()],
         minimum_interval_seconds=SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Claims due work items, asks for their runs, and completes, retries or fails them by those runs.",
@@ -126,6 +127,7 @@ def reconcile(spine: Spine, feed: Feed, instance: dg.DagsterInstance, run: Run, 
     Runs are found by the claim that they carry. Whatever died in between (daemon, code server, this very process), the
     next look finds the same claims and the same runs.
     """
+    _bury(spine, instance)
     with spine.store.control.read() as connection:
         running = work.items(connection, feed.domain, [WorkState.RUNNING])
     results: dict[tuple[int, str], Result] = {}
@@ -146,6 +148,18 @@ def reconcile(spine: Spine, feed: Feed, instance: dg.DagsterInstance, run: Run, 
     if started:
         ledger.execute(spine.store, run, started)
     return ledger.settle(spine.store, run, results, actor) if results else []
+
+
+def _bury(spine: Spine, instance: dg.DagsterInstance) -> None:
+    """Put down as failed what a process was carrying out that has died without a word: of the queue or of a command.
+
+    Dagster by itself takes such a run for going on until its time limit, two hours, and two of them fill its queue.
+    """
+    for run_id in alive.dead(spine.store.home):
+        run = instance.get_run_by_id(run_id)
+        if run and run.status not in OVER:
+            instance.report_run_failed(run, DIED)
+        alive.forget(spine.store.home, run_id)
 
 
 def _ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun:

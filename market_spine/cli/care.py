@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from market_spine.store.differences import Difference
     from market_spine.store.store import Store
 
+WHOLE = "everything is there, whole and unaltered"
 NEXT = {
     "spine demo": "the whole way, offline, in a home of its own",
     "spine backfill --weeks-back 4": "the newest four weeks of the source",
@@ -74,11 +75,12 @@ def publish(ctx: typer.Context) -> None:
     """
     from market_spine.cli.state import open_store, settings_of
 
-    path = _publish(open_store(settings_of(ctx.obj)))
+    path = publish_now(open_store(settings_of(ctx.obj)))
     say(f"published {escaped(str(path))} ({path.stat().st_size:,} bytes)")
 
 
-def _publish(store: Store) -> Path:
+def publish_now(store: Store) -> Path:
+    """Build the published file anew; its path."""
     from market_spine.assets.views import views_of
     from market_spine.cli.state import feeds
     from market_spine.cli.tables import all_tables
@@ -90,7 +92,7 @@ def _publish(store: Store) -> Path:
 def publish_again(store: Store) -> None:
     """Build the published file anew where there is one: what was recorded just now is in it."""
     if store.home.published.exists():
-        _publish(store)
+        publish_now(store)
 
 
 def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
@@ -99,15 +101,21 @@ def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
     Example: spine verify
     """
     from market_spine.cli.state import open_store, settings_of
+
+    store = open_store(settings_of(ctx.obj))
+    differences(store, everything(store), form, WHOLE)
+
+
+def everything(store: Store) -> list[Difference]:
+    """Whatever of a store is not as recorded: captures, control rows, landing, certificates."""
     from market_spine.governance.certificates import verify as check_certificates
     from market_spine.sources.landing import Landing
     from market_spine.store.differences import Difference
     from market_spine.store.verify import verify as check
 
-    store = open_store(settings_of(ctx.obj))
     landed = Landing(str(store.home.landing)).verify()
     found = [*check(store), *(Difference("landing", one.name, one.reason, one.override) for one in landed)]
-    differences(store, [*found, *check_certificates(store)], form, "everything is there, whole and unaltered")
+    return [*found, *check_certificates(store)]
 
 
 def rebuild(
@@ -132,7 +140,7 @@ def rebuild(
         )
     report = replay(spine, feeds(), swap=not plan)
     if report.swapped:
-        _publish(spine.store)  # the one that is there names files which are no longer the store's
+        publish_now(spine.store)  # the one that is there names files which are no longer the store's
     if form is Format.TABLE:
         say(f"{report.rebuilt:,} captures made again and compared, {report.kept:,} kept as they are")
     did = "exchanged for the old ones" if report.swapped else "nothing exchanged"

@@ -88,9 +88,11 @@ def demo(
 
 
 def _play_all(state: State, keep: bool) -> None:
+    from market_spine.automation.export import export
     from market_spine.cli import demo_story
     from market_spine.cli.care import publish_again
-    from market_spine.cli.state import open_instance
+    from market_spine.cli.state import feeds, open_instance
+    from market_spine.store.ledger import Run
 
     spine, home = _spine_of(state, SOURCE)
     told_before = keep and (home / MARK).exists() and (home / MARK).read_text(encoding="utf-8") == DONE
@@ -103,6 +105,7 @@ def _play_all(state: State, keep: bool) -> None:
         with open_instance(spine.store) as instance:
             for act in ACTS:
                 _play(spine, act, instance, state)
+            export(spine.store, feeds(), instance, Run("demo", "demo", ACTS[-1].moment))  # as its sensor does
         publish_again(spine.store)
         (home / MARK).write_text(DONE, encoding="utf-8")
     demo_story.tell(spine.store, home)

@@ -11,12 +11,14 @@ import typer
 
 from market_spine.cli.door import FAILED, NOT_SATISFIED
 from market_spine.cli.options import SourceOption, TierOption, WeekOption, tiers_of, week_of
-from market_spine.cli.output import Format, FormatOption, escaped, note
+from market_spine.cli.output import Format, FormatOption, advise, escaped, note
 from market_spine.cli.request import Params, Request, feed_of, parse
 from market_spine.cli.state import State
 from market_spine.domain.captures import RevisionPolicy
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from market_spine.assets.spine import Spine
     from market_spine.cli.work import Availability
     from market_spine.sources.delivery import Inventory
@@ -146,7 +148,7 @@ def _ask_and_start(
     if "raw" in request.tables and spine.source.kind == "file":
         inventory()  # a path that is not there is told before anything is begun
     if "raw" in request.tables:
-        _check_source(spine, request)
+        _check_source(spine, request, now)
     keys, origin = keys_of(request.feed, request.params, now, inventory, spine.source.kind == "file")
     if origin:
         note(f"[dim]{origin}[/]")
@@ -160,9 +162,13 @@ def _ask_and_start(
     _start(state, spine, request, form, bool(filtered and _missing(spine, request, there)))
 
 
-def _check_source(spine: Spine, request: Request) -> None:
-    """Refuse a source that does not fit the store before anything is planned or begun; name the one that is made up."""
+def _check_source(spine: Spine, request: Request, now: datetime) -> None:
+    """Refuse a source that does not fit the store before anything is planned or begun; name the one that is made up.
+
+    Tell of a clock that reads earlier than the store's newest transaction: by such a clock weeks are not due yet.
+    """
     from market_spine.cli.state import is_there
+    from market_spine.store.ledger import CLOCK_SKEW, newest
     from market_spine.store.records import SYNTHETIC, refuse_mixture
 
     if spine.source.kind == SYNTHETIC:
@@ -171,6 +177,11 @@ def _check_source(spine: Spine, request: Request) -> None:
         spine.store.ensure()
         with spine.store.control.read() as connection:
             refuse_mixture(connection, request.feed.domain, spine.source.kind, spine.store.home.root)
+            last = newest(connection)[1]
+        if last and now < last - CLOCK_SKEW:
+            newer = f"{last:%Y-%m-%d %H:%M}"
+            note(f"[yellow]the clock reads {now:%Y-%m-%d %H:%M} UTC, but the newest transaction is of {newer}[/]")
+            advise("set this machine's clock right (timedatectl), then repeat the command")
 
 
 def _missing(spine: Spine, request: Request, there: Availability) -> bool:

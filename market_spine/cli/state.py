@@ -43,7 +43,7 @@ def settings_of(state: State, source: str | None = None) -> Settings:
     """The settings of the environment, with the options of the command line over them."""
     from pydantic import ValidationError
 
-    from market_spine.settings import Settings
+    from market_spine.settings import Settings, start_logging
 
     try:
         settings = Settings()
@@ -54,6 +54,7 @@ def settings_of(state: State, source: str | None = None) -> Settings:
     changes: dict[str, Any] = {"home": state.home.expanduser().absolute()} if state.home else {}
     if source:
         changes["source"] = source
+    start_logging(settings)
     return settings.model_copy(update=changes)
 
 
@@ -72,7 +73,9 @@ def demo_home(settings: Settings) -> Path:
 def is_there(store: Store) -> bool:
     """Whether the store was ever begun; looking does not begin it."""
     url = store.home.control_url
-    return store.control.url != url or Path(url.removeprefix("sqlite:///")).exists()
+    is_begun = store.home.unfinished.exists() or Path(url.removeprefix("sqlite:///")).exists()
+    is_begun = is_begun or any(store.home.journal.glob("*/*.json.zst"))  # the database was lost, not never begun
+    return store.control.url != url or is_begun
 
 
 def open_store(settings: Settings) -> Store:
@@ -111,7 +114,14 @@ def prepare_dagster(folder: Path) -> bool:
     """Put the packaged dagster.yaml where there is none; whether it was put there now."""
     from market_spine.automation.instance import write_config
 
-    return write_config(folder)
+    return write_config(folder, _dagster_url())
+
+
+def _dagster_url() -> str:
+    """Of the environment alone: Dagster's own processes read it there."""
+    from market_spine.settings import Settings
+
+    return Settings().dagster_url.get_secret_value()
 
 
 @contextmanager
@@ -119,8 +129,10 @@ def open_instance(store: Store) -> Iterator[DagsterInstance]:
     """Dagster's record of runs: the same one that `dagster dev` shows with this DAGSTER_HOME."""
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
     from market_spine.automation.instance import open_instance as open_dagster
+    from market_spine.automation.outages import in_words
 
-    with open_dagster(dagster_home(store)) as instance:
+    folder = dagster_home(store)
+    with in_words(folder), open_dagster(folder, _dagster_url()) as instance:
         yield instance
 
 

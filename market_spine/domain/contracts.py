@@ -168,12 +168,14 @@ class Shape:
     """A header that deliveries come with: source column name -> our role for it.
 
     Roles: tier_text, symbol, issue_name, venue_name, mpid, total_shares, total_trades, source_last_update_date,
-    week_label (the week as written in the row, any weekday), week_start (its Monday).
+    week_label (the week as written in the row, any weekday), week_start (its Monday). ``unstored`` are columns that are
+    known to come and have no role.
     """
 
     name: str
     roles: Mapping[str, str]
     optional: frozenset[str] = frozenset()
+    unstored: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ What belongs here: exception classes. What does not: handling them; each floor l
 
 from __future__ import annotations
 
+import re
+
 
 class SpineError(Exception):
     """A failure with a remedy: ``str(error)`` is the cause, ``error.remedy`` the next command or step."""
@@ -55,6 +57,21 @@ class ContentError(SpineError):
 
 class StoreError(SpineError):
     """The store contradicts itself: missing or altered files, an unknown schema, a broken landing."""
+
+
+class DamageError(StoreError):
+    """What is read is not what was written: torn pages, lost blocks, flipped bits."""
+
+
+def unwritable(what: object, folder: object, error: Exception) -> StoreError:
+    """A write that the disk or its rights refused: ``what`` is the file, ``error`` the system's or DuckDB's own."""
+    # DuckDB wraps what the system said into JSON: ... Could not write file ...: No space left on device","errno":"28"}
+    said = re.search(r': ([^":]+)","errno"', str(error))
+    why = said[1] if said else getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+    return StoreError(
+        f"cannot write {what}: {why}",
+        f"free space there (df -h {folder}) or make it writable, then repeat the command",
+    )
 
 
 class MigrationError(StoreError):

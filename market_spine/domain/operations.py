@@ -19,6 +19,31 @@ class EssentialEvent(StrEnum):
     WEEK_PROCESSING_COMPLETED = "WEEK_PROCESSING_COMPLETED"
 
 
+class Ended(StrEnum):
+    """How a run of Dagster's can end."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    CANCELED = "CANCELED"
+
+
+class Lane(StrEnum):
+    """What a run waits behind."""
+
+    NORMAL = "NORMAL"
+    BACKFILL = "BACKFILL"  # until nothing of the other lane waits
+
+
+class Trigger(StrEnum):
+    """What started a run."""
+
+    SCHEDULE = "schedule"
+    SENSOR = "sensor"
+    BACKFILL = "backfill"  # one of Dagster's own, over many partitions
+    COMMAND = "command"
+    UI = "ui"
+
+
 class Grade(StrEnum):
     """The quality of a week and tier; `least` of each is in `governance.quality`."""
 
@@ -27,6 +52,33 @@ class Grade(StrEnum):
     C = "C"
     D = "D"
     F = "F"
+
+
+class NoticeKind(StrEnum):
+    """What a notice is about."""
+
+    ANOMALY = "ANOMALY"
+    RESTATEMENT = "RESTATEMENT"
+    READINESS = "READINESS"
+    WORK = "WORK"
+    CHANNEL = "CHANNEL"  # a channel over which notices do not arrive
+    DIGEST = "DIGEST"
+
+
+class NoticeEvent(StrEnum):
+    """What one telling of a notice says."""
+
+    OPENED = "opened"
+    RAISED = "raised"  # graver than what was told before
+    CLOSED = "closed"
+    TOLD = "told"  # it asks for nothing: a digest, a week that is ready
+
+
+class Mode(StrEnum):
+    """When a subscriber is told."""
+
+    IMMEDIATE = "immediate"
+    DIGEST = "digest"  # once a day, all together
 
 
 class NoticeState(StrEnum):
@@ -43,4 +95,4 @@ class ReceiptState(StrEnum):
     PENDING = "PENDING"  # to be sent, or to be sent again from next_attempt_at on
     SENT = "SENT"
     FAILED = "FAILED"  # every attempt failed
-    SUPPRESSED = "SUPPRESSED"  # snoozed
+    SUPPRESSED = "SUPPRESSED"  # snoozed, or overtaken before it was sent

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, time
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -107,7 +108,12 @@ Row = TypeVar("Row", bound=Schedule | UseCase)
 
 def load_schedules(feed: Feed, path: Path | None = None) -> tuple[Schedule, ...]:
     """The schedules of ``feed``, in the order of its file or of the one at ``path``; PolicyError for any mistake."""
-    return _load(feed, "schedules.yaml", "schedules", path, Schedule)
+    return _load(feed, "schedules.yaml", "schedules", path, Schedule) if path else _schedules(feed)
+
+
+@cache  # a tick of the expectations sensor read it twice, which was half of its time
+def _schedules(feed: Feed) -> tuple[Schedule, ...]:
+    return _load(feed, "schedules.yaml", "schedules", None, Schedule)
 
 
 def load_use_cases(feed: Feed, path: Path | None = None) -> dict[str, UseCase]:

@@ -26,7 +26,7 @@ import zstandard
 from fsspec.implementations.local import LocalFileSystem
 
 from market_spine.domain.captures import STAMP, whole_second
-from market_spine.domain.errors import SpineError, StoreError
+from market_spine.domain.errors import SpineError, StoreError, unwritable
 from market_spine.domain.keys import WeekKey
 from market_spine.sources.delivery import Delivery, Part, Problem, WeekSource
 from market_spine.sources.lines import open_part
@@ -97,7 +97,7 @@ class Landing:
         known = landed if isinstance(landed, Landed) else self._read_sidecar(landed)
         return Delivery(
             key=known.key,
-            parts=tuple(self._read_part(part, is_sound) for part in known.parts),
+            parts=tuple(self._read_part(part, is_sound, _again(known.key)) for part in known.parts),
             source_kind=known.source_kind,
             source_name=known.source_name,
             week_source=known.week_source,
@@ -116,9 +116,10 @@ class Landing:
         problems, sound = [], set()
         for sidecar in self._sidecars(None):
             try:
-                for part in self._read_sidecar(sidecar).parts:
+                landed = self._read_sidecar(sidecar)
+                for part in landed.parts:
                     if part.sha256 not in sound:
-                        self._verified(part, keep=False)
+                        self._verified(part, keep=False, again=_again(landed.key))
                         sound.add(part.sha256)
             except SpineError as error:
                 problems.append(Problem(sidecar, error.cause, error.remedy))
@@ -140,17 +141,20 @@ class Landing:
         except (OSError, zstandard.ZstdError):  # missing or unreadable: it is written again
             return False
 
-    def _read_part(self, part: LandedPart, is_sound: bool) -> Part:
+    def _read_part(self, part: LandedPart, is_sound: bool, again: str) -> Part:
         if self._is_local:
             if not is_sound:
-                self._verified(part, keep=False)
+                self._verified(part, keep=False, again=again)
             return Part(part.name, Path(self._path(_object_name(part.sha256))), part.media_type)
-        return Part(part.name, self._verified(part, keep=True), part.media_type)
+        return Part(part.name, self._verified(part, keep=True, again=again), part.media_type)
 
-    def _verified(self, part: LandedPart, keep: bool) -> bytes:
-        """Reads an object to its end and compares its sha256; its bytes if they are to be kept, else none."""
+    def _verified(self, part: LandedPart, keep: bool, again: str) -> bytes:
+        """Reads an object to its end and compares its sha256; its bytes if they are to be kept, else none.
+
+        ``again`` is the command that fetches it once more.
+        """
         name = _object_name(part.sha256)
-        remedy = f"restore {name} from a backup, or fetch the week again with --force"
+        remedy = f"{again}  # as long as the source delivers the same bytes; else restore {name} from a backup"
         kept: list[bytes] = []
         try:
             sha256 = self._digest_of(name, kept if keep else None)
@@ -181,8 +185,8 @@ class Landing:
         target = self._path(name)
         folder, base = target.rsplit("/", 1)
         temporary = f"{folder}/.{base}.{uuid4().hex}.tmp"
-        self._fs.makedirs(folder, exist_ok=True)
         try:
+            self._fs.makedirs(folder, exist_ok=True)
             with self._fs.open(temporary, "wb") as file:
                 for chunk in chunks:
                     file.write(chunk)
@@ -192,12 +196,14 @@ class Landing:
             if check:
                 check()
             self._fs.mv(temporary, target)
-        except BaseException:
+            if self._is_local:
+                _sync_folders(Path(folder), Path(self._root))
+        except BaseException as error:
             if self._fs.exists(temporary):
                 self._fs.rm_file(temporary)
+            if isinstance(error, OSError):
+                raise unwritable(target, self._root, error) from error
             raise
-        if self._is_local:
-            _sync_folders(Path(folder), Path(self._root))
 
     def _sidecars(self, domain: str | None) -> list[str]:
         below = self._path(f"deliveries/{domain}" if domain else "deliveries")
@@ -217,6 +223,12 @@ class Landing:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+
+def _again(key: WeekKey) -> str:
+    """Fetching a partition once more: the same bytes mend what was altered or lost, and make no new capture."""
+    tier = f" --tier {key.tier}" if key.tier else ""
+    return f"spine backfill --from {key.week_ending} --to {key.week_ending}{tier}"
 
 
 def landing_id(parts: tuple[LandedPart, ...]) -> str:

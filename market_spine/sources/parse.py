@@ -63,8 +63,8 @@ def detect_shape(feed: Feed, header: Sequence[str]) -> Shape:
 
 
 def unknown_columns(shape: Shape, header: Sequence[str]) -> tuple[str, ...]:
-    """The columns of ``header`` that the shape has no role for: they are not stored, and should be reported."""
-    return tuple(name for name in header if name not in shape.roles)
+    """The columns of ``header`` that the shape does not know: they are not stored, and should be reported."""
+    return tuple(name for name in header if name not in shape.roles and name not in shape.unstored)
 
 
 def week_of_content(min_last_update: date, tier: Tier) -> date | None:

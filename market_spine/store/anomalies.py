@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +25,13 @@ def open_rows(
         select = select.where(A.domain == domain)
     if weeks is not None:
         select = select.where(A.week_ending.between(*weeks))
+    return [dict(row) for row in connection.execute(select).mappings()]
+
+
+def since(connection: sa.Connection, domain: str, moment: datetime) -> list[Row]:
+    """Anomalies of ``domain`` that opened or closed after ``moment``, by id."""
+    recent = sa.or_(A.detected_at > moment, A.resolved_at > moment)
+    select = sa.select(ANOMALIES).where(A.domain == domain, recent).order_by(A.id)
     return [dict(row) for row in connection.execute(select).mappings()]
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from sqlalchemy import CheckConstraint, Dialect, MetaData, String, TypeDecorator
 
+from market_spine.domain.errors import DamageError
+
+REBUILD = "spine rebuild  # restores it from landing"
 MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -39,7 +42,10 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else moment_text(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else moment_of(value)
+        try:
+            return None if value is None else moment_of(value)
+        except ValueError as error:
+            raise DamageError(f"the control database has {value!r} where a moment stands", REBUILD) from error
 
 
 def one_of(column: str, words: type[Any] | tuple[str, ...]) -> CheckConstraint:

@@ -14,17 +14,20 @@ from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from market_spine.domain.captures import RevisionPolicy, Stage
 from market_spine.domain.errors import CaptureConflict, StoreError
 from market_spine.domain.keys import WeekKey
 from market_spine.store import journal
 from market_spine.store.control import Control
+from market_spine.store.events import of_batch
 from market_spine.store.home import Home
 from market_spine.store.ledger import Run, seal
 from market_spine.store.manifest import Capture, by_ids, inputs_of
 from market_spine.store.records import refuse_mixture
 from market_spine.store.schema import CAPTURE_INPUTS, DELIVERIES, MANIFEST, QUALITY, REJECTS
+from market_spine.store.trust_tables import EVENTS
 
 M = MANIFEST.c
 
@@ -87,6 +90,7 @@ class _Decision:
     superseded: list[str] = field(default_factory=list)
     overwritten: list[str] = field(default_factory=list)
     revived: list[str] = field(default_factory=list)
+    inputs: dict[str, Capture] = field(default_factory=dict)  # what the batch's captures were made from
 
 
 def commit(control: Control, home: Home, batch: Batch) -> Committed:
@@ -100,14 +104,26 @@ def commit(control: Control, home: Home, batch: Batch) -> Committed:
         flags = (decision.superseded, decision.overwritten, decision.revived)
         seal(connection, home, batch.run, batch.table_name, journal.Entry(0, batch_id, rows, *flags))
         stored = by_ids(connection, [row["capture_id"] for row in decision.rows])
-    return Committed(batch_id, tuple(stored.values()), tuple(decision.already_there))
+    done = Committed(batch_id, tuple(stored.values()), tuple(decision.already_there))
+    _log(batch, done)
+    return done
+
+
+def _log(batch: Batch, done: Committed) -> None:
+    """One line for the whole commit: a backfill's has hundreds of captures."""
+    counts = {"captures": len(done.captures), "already_there": len(done.already_there)}
+    counts |= {"rows": sum(one.row_count for one in done.captures), "deliveries": len(batch.deliveries)}
+    one = {"capture_id": done.captures[0].capture_id} if len(done.captures) == 1 else {}
+    structlog.get_logger().info(
+        "committed", table_name=batch.table_name, batch_id=done.batch_id, **counts, **one, **batch.run.names
+    )
 
 
 def _decide(connection: sa.Connection, batch: Batch) -> _Decision:
     decision = _Decision()
     existing = by_ids(connection, [new.capture_id for new in batch.captures])
     places = _places(connection, batch)
-    inputs = by_ids(connection, {capture_id for new in batch.captures for capture_id in new.inputs})
+    inputs = decision.inputs = by_ids(connection, {one for new in batch.captures for one in new.inputs})
     made_from = inputs_of(connection, [current.capture_id for current, _ in places.values() if current])
     for new in batch.captures:
         current, last_revision = places.get(new.place, (None, 0))
@@ -236,14 +252,15 @@ def _new_rejects(connection: sa.Connection, batch: Batch) -> list[dict[str, Any]
 
 def _rows(batch: Batch, decision: _Decision, rejects: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     new_ids = {row["capture_id"] for row in decision.rows}
+    made_from = [
+        {"capture_id": new.capture_id, "input_capture_id": capture_id}
+        for new in batch.captures
+        if new.capture_id in new_ids
+        for capture_id in new.inputs
+    ]
     return {
         MANIFEST.name: decision.rows,
-        CAPTURE_INPUTS.name: [
-            {"capture_id": new.capture_id, "input_capture_id": capture_id}
-            for new in batch.captures
-            if new.capture_id in new_ids
-            for capture_id in new.inputs
-        ],
+        CAPTURE_INPUTS.name: made_from,
         DELIVERIES.name: list(batch.deliveries),
         REJECTS.name: [row | {"rejected_at": batch.run.now} for row in rejects],
         QUALITY.name: [
@@ -251,4 +268,5 @@ def _rows(batch: Batch, decision: _Decision, rejects: list[dict[str, Any]]) -> d
             for row in batch.quality
             if row["capture_id"] not in decision.unrecorded  # findings about what never was an answer
         ],
+        EVENTS.name: of_batch(batch.run, batch.deliveries, decision.rows, made_from, decision.inputs),
     }

@@ -6,13 +6,16 @@ queries (`manifest`, and the repositories beside it), table definitions (`schema
 
 from __future__ import annotations
 
+import atexit
+import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from market_spine.domain.errors import MigrationError, StoreError
+from market_spine.store import failures, turns
 
-BUSY_SECONDS = 60  # how long a writer waits for another one; a control transaction takes about 1 ms
 SET_URL = "set MARKET_SPINE_CONTROL_URL to postgresql://user@host/database, or unset it"
-DAMAGE = ("malformed", "file is not a database")  # SQLITE_CORRUPT and SQLITE_NOTADB, as sqlite3 words them
-ADVISORY_LOCK = 0x5350494E45  # "SPINE"
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
@@ -37,7 +38,7 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 
 def _use_wal(connection: Any) -> None:
     """Switch a new database over. Two that do so at once are refused without the driver's wait: we wait ourselves."""
-    patience = time.monotonic() + BUSY_SECONDS
+    patience = time.monotonic() + turns.BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -61,10 +62,10 @@ class Control:
     url: str
 
     def __repr__(self) -> str:
-        return f"Control({self._shown})"
+        return f"Control({self.shown})"
 
     @property
-    def _shown(self) -> str:
+    def shown(self) -> str:
         """The URL without any password; libpq also takes one as a parameter."""
         url = _parsed(self.url)
         open_query = {name: value for name, value in url.query.items() if "pass" not in name}
@@ -82,17 +83,21 @@ class Control:
     def engine(self) -> sa.Engine:
         url = _parsed(self.url)
         if url.get_backend_name() == "postgresql":
-            return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+            named = url.update_query_dict({"application_name": f"spine {os.getpid()}"} | dict(url.query))
+            return sa.create_engine(named.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
         if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
-            raise StoreError(f"control database {self._shown} is neither a SQLite file nor PostgreSQL", SET_URL)
+            raise StoreError(f"control database {self.shown} is neither a SQLite file nor PostgreSQL", SET_URL)
         try:
             Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"control database {self._shown}: {error}", "make its folder writable") from error
+            raise StoreError(f"control database {self.shown}: {error}", "make its folder writable") from error
         url = url.set(drivername="sqlite")
-        engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+        engine = sa.create_engine(url, connect_args={"timeout": turns.BUSY_SECONDS, "check_same_thread": False})
         event.listen(engine, "connect", _tune_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        # Closing the last connection folds the -wal into the database, so that whoever copies that file has it all.
+        opened = weakref.ref(engine)
+        atexit.register(lambda: (left := opened()) and left.dispose())
         return engine
 
     @property
@@ -109,41 +114,50 @@ class Control:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """One transaction at a time per store: writers queue, and each sees what the one before it committed."""
-        with self._open() as connection, connection.begin():
+        """One transaction at a time per store: writers queue, and each sees what the one before it committed.
+
+        A wait above a second is logged; one of `turns.BUSY_SECONDS` ends as a StoreError that names who is in the way.
+        """
+        started = time.monotonic()
+        with self._open() as connection, self._turn(), connection.begin():
             if self.is_postgres:
                 # Every statement after the lock must see what was committed while we waited for it, whatever isolation
                 # the server's own default is; and like SQLite's, a wait ends.
                 connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"))
-                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'"))
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{turns.BUSY_SECONDS:g}s'"))
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": failures.ADVISORY_LOCK})
+            turns.tell("control_lock_waited", time.monotonic() - started, database=self.shown)
             yield connection
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """The place in a queue before SQLite's lock, which is the guarantee, but not fair; PostgreSQL's is both."""
+        if not self.files:
+            return nullcontext()
+        more = partial(failures.newest, self.engine)
+        return turns.turn(Path(f"{self.files[0]}-queue"), f"control database {self.shown}", more)
 
     @contextmanager
     def _open(self) -> Iterator[sa.Connection]:
         try:
             with self.engine.connect() as connection:
                 yield connection
-        except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:  # a missing table is the one or the other
-            raise StoreError(
-                f"control database {self._shown}: {_first_line(error.orig)}",
-                "check that the database is up and the folder writable, then repeat the command",
-            ) from error
         except sa.exc.DatabaseError as error:
-            if isinstance(error.orig, sqlite3.DatabaseError) and any(word in str(error.orig) for word in DAMAGE):
-                raise StoreError(
-                    f"control database {self._shown} is damaged: {error.orig}",
-                    "spine rebuild  # restores it from landing",
-                ) from error
+            if failures.is_outage(error):
+                raise failures.typed(error, self.engine, self.shown, self.files) from error
             raise
 
-    def ensure(self) -> list[str]:
-        """Bring the schema to this code's version; the ids of the migrations that were applied now."""
+    def ensure(self, before_first: Callable[[], None] = lambda: None) -> list[str]:
+        """Bring the schema to this code's version; the ids of the migrations that were applied now.
+
+        ``before_first`` may raise where the database has no table at all, and should have.
+        """
         known = migrations()
         if self._applied() == known:
             return []
         with self.write() as connection:
             applied = _read_applied(connection)
+            if not applied:
+                before_first()
             _refuse_foreign_history(applied, known)
             pending = [entry for entry in known if entry not in applied]
             return _upgrade(connection, pending) if pending else []  # none: another process was first
@@ -162,10 +176,6 @@ def _parsed(url: str) -> sa.URL:
         return sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # their messages quote parts of the URL, perhaps of its password
         raise StoreError("the URL of the control database cannot be read", SET_URL) from None
-
-
-def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().splitlines()[0] if error else "unknown error"
 
 
 def migrations() -> list[tuple[str, str]]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from market_spine.domain.errors import DamageError
+from market_spine.store.columns import REBUILD
 from market_spine.store.schema import JOURNALLED, MANIFEST
 
 # What a rebuild may write anew; everything else of a capture is the same or one of the two is wrong.
@@ -29,12 +31,15 @@ class Difference:
 
 
 def rows_of(connection: sa.Connection) -> Rows:
-    """Every row of the journalled tables."""
+    """Every row of the journalled tables; DamageError for one that is not what a column says."""
     found: Rows = {}
     for table in JOURNALLED:
         kept = [column for column in table.c if table is not MANIFEST or column.name not in FILE_COLUMNS]
         names = [column.name for column in table.primary_key]
-        rows = [dict(row) for row in connection.execute(sa.select(*kept)).mappings()]
+        try:
+            rows = [dict(row) for row in connection.execute(sa.select(*kept)).mappings()]
+        except ValueError as error:  # text where a date stands
+            raise DamageError(f"a row of {table.name} cannot be read: {error}", REBUILD) from error
         found[table.name] = {tuple(row[name] for name in names): row for row in rows}
     return found
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 
+from market_spine.domain.errors import StoreError
 from market_spine.domain.sqltext import identifier
 
 MEMORY_LIMIT = "2GB"  # a chunk of 2M rows needs about 1 GB; the rest of the process stays below 4 GiB in all
@@ -37,12 +38,28 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @contextmanager
+def in_words() -> Iterator[None]:
+    """DuckDB's lack of memory and of room for its temporary files as a StoreError; its own advice is not for users."""
+    spill = config()["temp_directory"]
+    try:
+        yield
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        if isinstance(error, duckdb.IOException) and spill not in str(error):
+            raise
+        raise StoreError(
+            f"DuckDB has no room left in memory, nor for its temporary files in {spill}: {str(error).splitlines()[0]}",
+            f"free space there (df -h {Path(spill).parent}), or set TMPDIR to a folder that has some; then repeat",
+        ) from error
+
+
+@contextmanager
 def connect(threads: int | None = None, memory_limit: str = MEMORY_LIMIT) -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory engine that is closed on every way out."""
     connection = duckdb.connect(":memory:", config=config(threads, memory_limit))
     try:
         prepare(connection)
-        yield connection
+        with in_words():
+            yield connection
     finally:
         connection.close()
 

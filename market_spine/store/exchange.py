@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from market_spine.domain.errors import StoreError
-from market_spine.store import differences
+from market_spine.domain.errors import DamageError, StoreError
+from market_spine.store import differences, journal
 from market_spine.store.columns import METADATA
 from market_spine.store.differences import Difference, rows_of
 from market_spine.store.files import fsync_folder
@@ -32,7 +33,7 @@ def last_batch(live: Store) -> int:
 
 
 def ailment(live: Store) -> str:
-    """Why the live control rows are nothing to compare with: lost, empty or damaged; '' where they are sound.
+    """Why the live control rows are nothing to compare with: lost, empty, damaged or an older state; '' if sound.
 
     Landing and its journal hold all that such a database held, so that it can be made anew.
     """
@@ -44,11 +45,21 @@ def ailment(live: Store) -> str:
                     return f"the control database is damaged: {verdict}"
             if not sa.inspect(connection).has_table(BATCHES.name):
                 return "the control database is lost"
-            return "" if connection.scalar(sa.select(sa.func.count()).select_from(BATCHES)) else "it is empty"
-    except StoreError as error:
-        if type(error.__cause__) is sa.exc.DatabaseError:  # its children are outages and mistakes, not damage
-            return f"the control database is damaged: {error.__cause__.orig}"
-        raise
+            batches = rows_of(connection)[BATCHES.name].values()  # of every table: each row must be readable
+            held = {row["seq"]: row["batch_id"] for row in batches}
+            return _shortened(held, journal.written(live.home.journal))
+    except DamageError as error:
+        return error.cause
+
+
+def _shortened(held: Mapping[int, str], written: Mapping[int, str]) -> str:
+    """Whether a database only lacks the journal's end, in words. One entry is what a kill before a commit leaves."""
+    if not held:
+        return "the control database is empty"
+    last = max(held)
+    if max(written, default=0) > last + 1 and held.items() <= written.items():
+        return f"the control database ends at transaction {last}, the journal goes on to {max(written)}"
+    return ""
 
 
 def renew(live: Store) -> None:
@@ -66,7 +77,7 @@ def renew(live: Store) -> None:
             METADATA.drop_all(connection)
             for name in ("core_migrations", "alembic_version"):
                 connection.execute(sa.text(f"DROP TABLE IF EXISTS {name}"))
-    live.ensure()
+    live.control.ensure()  # not of the store, which takes an empty database beside a journal for a lost one
 
 
 def swap(live: Store, shadow: Store) -> None:

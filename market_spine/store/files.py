@@ -16,13 +16,14 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from market_spine.domain.captures import STAMP
 from market_spine.domain.contracts import Column, Table
-from market_spine.domain.errors import StoreError
+from market_spine.domain.errors import unwritable
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.sqltext import identifier, literal
 
@@ -78,6 +79,12 @@ def make_folder(folder: Path) -> None:
 def path_columns(table: Table) -> tuple[str, ...]:
     """The columns that rows have from their file's path. A table by week has none: its path says tier=ALL."""
     return ("week_ending", "tier") if table.by_tier else ()
+
+
+def drop(temporary: Path) -> None:
+    """Remove what a failed write left, if that can be done: on a read-only disk it cannot, nor is it there."""
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def canonical_row(table: Table, leave_out: frozenset[str] = frozenset()) -> str:
@@ -177,9 +184,8 @@ def _write_one(
         temporary.rename(path)
         fsync_folder(path.parent)
     except (OSError, duckdb.IOException) as error:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error}", "free space or mend the folder, then repeat") from error
+        drop(temporary)
+        raise unwritable(path, path.parents[3], error) from error  # of the week's folder it may not even have made one
     return Written(path, sha256, size)
 
 

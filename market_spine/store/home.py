@@ -43,6 +43,21 @@ class Home:
         return self.root / "market_spine.duckdb"
 
     @property
+    def channels(self) -> Path:
+        """The addresses of the channels over which people are told. Not in landing: secret."""
+        return self.root / "channels.yaml"
+
+    @property
+    def unfinished(self) -> Path:
+        """There while a restore is under way, and where one was cut short: what lies beside it is not whole."""
+        return self.root / "restore-unfinished.json"
+
+    @property
+    def running(self) -> Path:
+        """One file for each run that is under way, locked by its process while it lives."""
+        return self.root / "running"
+
+    @property
     def dagster(self) -> Path:
         """DAGSTER_HOME where none is set."""
         return self.root / "dagster"

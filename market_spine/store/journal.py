@@ -19,9 +19,9 @@ from typing import Any
 import zstandard
 from sqlalchemy import Table
 
-from market_spine.domain.errors import StoreError
-from market_spine.store.columns import Moment, moment_text
-from market_spine.store.files import fsync_folder, make_folder
+from market_spine.domain.errors import StoreError, unwritable
+from market_spine.store.columns import Moment, moment_of, moment_text
+from market_spine.store.files import drop, fsync_folder, make_folder
 
 PER_FOLDER = 1000
 
@@ -65,14 +65,18 @@ def write(folder: Path, entry: Entry) -> Path:
     }
     text = json.dumps(payload, default=_text, sort_keys=True)
     data = zstandard.ZstdCompressor(write_checksum=True).compress(text.encode())
-    path = _place(folder, entry.seq) / f"{entry.seq:010d}-{entry.batch_id}.json.zst"
+    path = path_of(folder, entry.seq, entry.batch_id)
     try:
         _write_aside(path, data, entry.seq)
     except OSError as error:
-        if path.parent.is_dir():
-            path.with_suffix(".tmp").unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error}", "free space or mend the folder, then repeat") from error
+        drop(path.with_suffix(".tmp"))
+        raise unwritable(path, folder, error) from error
     return path
+
+
+def path_of(folder: Path, seq: int, batch_id: str) -> Path:
+    """The file of an entry."""
+    return _place(folder, seq) / f"{seq:010d}-{batch_id}.json.zst"
 
 
 def _place(folder: Path, seq: int) -> Path:
@@ -103,6 +107,12 @@ def _write_aside(path: Path, data: bytes, seq: int) -> None:
     fsync_folder(path.parent)
 
 
+def written(folder: Path) -> dict[int, str]:
+    """Number -> batch id of every entry, as their names say; none is opened."""
+    names = (path.name.partition(".")[0].partition("-") for path in folder.glob("*/*.json.zst"))
+    return {int(seq): batch_id for seq, _, batch_id in names}
+
+
 def read(folder: Path, tables: tuple[Table, ...]) -> Iterator[Entry]:
     """All entries in order; a gap or a damaged entry is an error that names it."""
     expected = 1
@@ -128,7 +138,7 @@ def _typed(table: Table, row: dict[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         if isinstance(column.type, Moment):
-            typed[column.name] = column.type.process_result_value(value, None)  # type: ignore[arg-type]
+            typed[column.name] = moment_of(value)
         elif column.type.__visit_name__ == "date":
             typed[column.name] = date.fromisoformat(value)
     return typed

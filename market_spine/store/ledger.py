@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +20,8 @@ from market_spine.store.control import Control
 from market_spine.store.home import Home
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST, STANDING
 
+CLOCK_SKEW = timedelta(minutes=1)  # between machines that write to one store
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -28,6 +30,11 @@ class Run:
     execution_id: str
     correlation_id: str
     now: datetime
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Its two ids by their names, for a line of the log."""
+        return {"execution_id": self.execution_id, "correlation_id": self.correlation_id}
 
 
 @dataclass

@@ -21,7 +21,17 @@ from sqlalchemy import (
 )
 
 from market_spine.domain.contracts import Severity
-from market_spine.domain.operations import Grade, NoticeState, ReceiptState
+from market_spine.domain.operations import (
+    Ended,
+    Grade,
+    Lane,
+    Mode,
+    NoticeEvent,
+    NoticeKind,
+    NoticeState,
+    ReceiptState,
+    Trigger,
+)
 from market_spine.domain.work import ErrorClass, WorkState
 from market_spine.store.columns import METADATA, Moment, one_of
 
@@ -92,7 +102,7 @@ WORK_LOG = Table(
     Column("attempt_count", Integer, nullable=False),
     Column("error_class", String),
     Column("message", String, nullable=False),
-    Column("run_id", String),  # the Dagster run that the item was claimed for or settled by
+    Column("execution_id", String),  # the run that the item was settled by
     Column("actor", String, nullable=False),
     Column("changed_at", Moment, nullable=False),
     Column("batch_id", String, ForeignKey("core_batches.batch_id"), nullable=False),
@@ -118,7 +128,9 @@ EXECUTIONS = Table(
     Column("started_at", Moment),
     Column("ended_at", Moment, nullable=False),
     Column("batch_id", String, ForeignKey("core_batches.batch_id"), nullable=False),
-    one_of("status", ("SUCCESS", "FAILURE", "CANCELED")),
+    one_of("status", Ended),
+    one_of("lane", Lane),
+    one_of("trigger_source", Trigger),
 )
 Index("ix_core_executions_ended", EXECUTIONS.c.ended_at)
 
@@ -157,7 +169,7 @@ SUBSCRIPTIONS = Table(
     Column("updated_at", Moment, nullable=False),
     Column("batch_id", String, ForeignKey("core_batches.batch_id"), nullable=False),
     one_of("min_severity", Severity),
-    one_of("mode", ("immediate", "digest")),
+    one_of("mode", Mode),
     CheckConstraint("is_active IN (0, 1)", name="is_active_boolean"),
 )
 
@@ -169,7 +181,7 @@ NOTICES = Table(
     Column("kind", String, nullable=False),
     Column("domain", String, nullable=False),
     Column("severity", String, nullable=False),
-    Column("ready_for", String, nullable=False),
+    Column("ready_for", String, nullable=False),  # the uses that it is about, with commas; '' for none of its own
     Column("week_ending", Date),
     Column("tier", String, nullable=False),
     Column("title", String, nullable=False),
@@ -183,6 +195,7 @@ NOTICES = Table(
     Column("first_at", Moment, nullable=False),
     Column("last_at", Moment, nullable=False),
     Column("batch_id", String, ForeignKey("core_batches.batch_id"), nullable=False),
+    one_of("kind", NoticeKind),
     one_of("severity", Severity),
     one_of("state", NoticeState),
     CheckConstraint("times_told >= 1", name="told_at_least_once"),
@@ -202,15 +215,23 @@ NOTICE_RECEIPTS = Table(
     Column("notice_id", Integer, ForeignKey("core_notices.id"), nullable=False),
     Column("subscription_id", Integer, ForeignKey("core_subscriptions.id"), nullable=False),
     Column("channel", String, nullable=False),
+    Column("telling", Integer, nullable=False),  # the times_told of its notice that it is of
+    Column("event", String, nullable=False),
+    Column("title", String, nullable=False),  # what was said then, so that a retry says the same
+    Column("body", String, nullable=False),
     Column("state", String, nullable=False),
-    Column("attempt_count", Integer, nullable=False),
+    Column("attempt_count", Integer, nullable=False),  # counted before the attempt is made
     Column("next_attempt_at", Moment),
     Column("last_error", String),
     Column("created_at", Moment, nullable=False),
     Column("sent_at", Moment),
     Column("batch_id", String, ForeignKey("core_batches.batch_id"), nullable=False),
+    one_of("event", NoticeEvent),
     one_of("state", ReceiptState),
+    UniqueConstraint("notice_id", "telling", "subscription_id"),
     CheckConstraint("(state = 'SENT') = (sent_at IS NOT NULL)", name="sent_since"),
+    CheckConstraint("(state = 'PENDING') = (next_attempt_at IS NOT NULL)", name="pending_until"),
     CheckConstraint("attempt_count >= 0", name="attempts_not_negative"),
 )
-Index("ix_core_notice_receipts_notice", NOTICE_RECEIPTS.c.notice_id)
+Index("ix_core_notice_receipts_state", NOTICE_RECEIPTS.c.state)
+Index("ix_core_notices_dedupe_key", NOTICES.c.dedupe_key)

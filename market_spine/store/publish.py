@@ -5,11 +5,9 @@ It is built aside and swapped in by rename, so whoever has the old one open keep
 
 from __future__ import annotations
 
-import fcntl
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +16,11 @@ import sqlalchemy as sa
 
 from market_spine.domain.captures import View
 from market_spine.domain.contracts import Table
+from market_spine.domain.errors import unwritable
 from market_spine.domain.sqltext import identifier, literal
-from market_spine.store.files import fsync_folder
+from market_spine.store import turns
+from market_spine.store.events import CHAIN
+from market_spine.store.files import drop, fsync_folder
 from market_spine.store.manifest import Capture, Question, captures
 from market_spine.store.relations import create_relation, scan_with_provenance
 from market_spine.store.schema import TABLES
@@ -94,7 +95,13 @@ CERTIFIED_CAPTURES = Extra(
     WHERE r.is_ready = 1 AND l.last = 'issued'""",
     "The captures that each certificate in force is about: its last link issued it, and its week is ready.",
 )
-CORE_VIEWS = (STAGE_COMPLETIONS, CERTIFIED_CAPTURES)
+
+EVENT_CHAIN = Extra(
+    "core_event_chain",
+    f"CREATE OR REPLACE MACRO core_event_chain(event_id) AS TABLE {CHAIN.format(event_id='event_id')}",
+    "Macro (event_id): an event (depth 0), the one that led to it, and so on back to the delivery.",
+)
+CORE_VIEWS = (STAGE_COMPLETIONS, CERTIFIED_CAPTURES, EVENT_CHAIN)
 
 
 def create_relations(
@@ -142,29 +149,22 @@ def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], 
         engine.execute(extra.comment)
 
 
-@contextmanager
-def _one_at_a_time(target: Path) -> Iterator[None]:
-    """Publishers queue, so that the last to swap has seen the most. The lock goes with its process."""
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
 def publish(store: Store, tables: Mapping[str, Table], extras: Sequence[Extra]) -> Path:
     """Build the published file aside and swap it in; its path."""
+    import duckdb
+
     target = store.home.published
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with _one_at_a_time(target):
+    with turns.turn(target.parent, f"publishing {target}") as waited:  # so that the last to swap has seen the most
+        turns.tell("publish_lock_waited", waited, file=str(target))
         try:
             _build(store, aside, tables, extras)
             aside.rename(target)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
+        except (OSError, duckdb.IOException) as error:
+            raise unwritable(target, target.parent, error) from error
+        finally:
+            drop(aside)
         fsync_folder(target.parent)
     return target
 

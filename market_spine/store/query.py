@@ -58,6 +58,8 @@ def answer(connection: DuckDBPyConnection, sql: str) -> tuple[list[str], list[tu
     try:
         cursor = connection.execute(sql)
         return [column[0] for column in cursor.description or ()], cursor.fetchall()
+    except duckdb.OutOfMemoryException:  # no mistake of the query's: the engine says what to do
+        raise
     except duckdb.Error as error:
         raise QueryError(
             _first_lines(error), "see the tables with: spine catalog  (columns: spine catalog TABLE)"

@@ -1,4 +1,4 @@
-"""core_data_readiness, its log and the events of its transitions, as read and as put in."""
+"""core_data_readiness and its log, as read and as put in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from market_spine.domain.trust import Readiness
 from market_spine.store.ledger import Draft
 from market_spine.store.schema import MANIFEST
-from market_spine.store.trust_tables import ANOMALIES, EVENTS, READINESS, READINESS_LOG
+from market_spine.store.trust_tables import ANOMALIES, READINESS, READINESS_LOG
 
 R = READINESS.c
 Row = dict[str, Any]
@@ -53,11 +53,6 @@ def log(draft: Draft, row: Mapping[str, Any]) -> int:
     seq = draft.next_number(READINESS_LOG.c.seq)
     draft.put(READINESS_LOG, dict(row) | {"seq": seq})
     return seq
-
-
-def tell(draft: Draft, row: Mapping[str, Any]) -> None:
-    """An event for whoever is to be alerted; its id says what happened, so that it is told once."""
-    draft.put(EVENTS, row)
 
 
 def history(connection: sa.Connection, domain: str, week: date, ready_for: str) -> list[Row]:

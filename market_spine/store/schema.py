@@ -220,7 +220,7 @@ JOURNALLED: tuple[Table, ...] = (
 )
 # Of those, the ones whose rows a later transaction replaces, by primary key; the journal has every one.
 STANDING: frozenset[Table] = frozenset(
-    {ANOMALIES, READINESS, WORK_ITEMS, QUALITY_SCORES, SUBSCRIPTIONS, NOTICES, NOTICE_RECEIPTS}
+    {ANOMALIES, READINESS, WORK_ITEMS, EXECUTIONS, QUALITY_SCORES, SUBSCRIPTIONS, NOTICES, NOTICE_RECEIPTS}
 )
 # No history: these follow the code (dependencies, schedules) or the clock (heartbeats).
 TABLES: tuple[Table, ...] = (*JOURNALLED, CALC_DEPENDENCIES, SCHEDULES, HEARTBEATS)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from market_spine.domain.contracts import Table
 from market_spine.domain.errors import StoreError
-from market_spine.store import engine
+from market_spine.store import engine, journal
+from market_spine.store.columns import REBUILD
 from market_spine.store.control import Control
 from market_spine.store.home import Home
 from market_spine.store.manifest import Capture, Question, captures
@@ -47,10 +48,26 @@ class Store:
         return cls(home, Control(control_url or home.control_url), threads)
 
     def ensure(self) -> list[str]:
-        """Create what is not there yet and bring the schema up to date; the migrations applied now."""
+        """Create what is not there yet and bring the schema up to date; the migrations applied now.
+
+        StoreError where a restore was cut short.
+        """
+        if self.home.unfinished.exists():
+            raise StoreError(
+                f"{self.home.root} is not whole: its restore was cut short ({self.home.unfinished.name})",
+                "repeat it: spine restore FOLDER",
+            )
         for folder in (self.home.captures, self.home.journal):
             folder.mkdir(parents=True, exist_ok=True)
-        return self.control.ensure()
+        return self.control.ensure(self._refuse_lost)
+
+    def _refuse_lost(self) -> None:
+        """An empty database beside a journal is a lost one: it would show a store without anything in it."""
+        if entries := journal.written(self.home.journal):
+            raise StoreError(
+                f"control database {self.control.shown} is missing or empty, its journal has {len(entries)} batches",
+                REBUILD,
+            )
 
     @contextmanager
     def engine(self) -> Iterator[DuckDBPyConnection]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from market_spine.domain.captures import View
 from market_spine.store import journal, manifest
-from market_spine.store.columns import METADATA
+from market_spine.store.columns import METADATA, REBUILD
 from market_spine.store.differences import RESTORE, Difference, Rows, compare, rows_of
 from market_spine.store.files import sha256_of
 from market_spine.store.ledger import apply
@@ -18,18 +18,27 @@ from market_spine.store.schema import BATCHES, JOURNALLED
 from market_spine.store.store import Store
 
 READERS = 2
-REBUILD = "spine rebuild  # restores it from landing"
+SHOWN = 5  # of the lines in which SQLite tells what is wrong
 BACKUP = "restore the landing folder from a backup; until then a rebuild would lose this batch"
 
 
 def verify(store: Store) -> list[Difference]:
     """Every capture file's bytes and rows against the manifest, and every control row against the journal."""
     with store.control.read() as connection:
+        live = rows_of(connection)  # first: it says which row cannot be read
         held = captures(connection, Question(tuple(manifest.tables(connection)), View.ALL_REVISIONS))
-        live = rows_of(connection)
     with ThreadPoolExecutor(READERS) as pool:
         found = [one for one in pool.map(lambda one: check_file(one, store.home.captures), held) if one]
-    return [*found, *_check_journal(store, live)]
+    return [*_check_database(store), *found, *_check_journal(store, live)]
+
+
+def _check_database(store: Store) -> list[Difference]:
+    """What SQLite finds in its own pages: damage of an index shows nowhere else, until something is written."""
+    if store.control.is_postgres:
+        return []
+    with store.control.read() as connection:
+        said = connection.exec_driver_sql(f"PRAGMA integrity_check({SHOWN})").scalars().all()
+    return [Difference("control", str(store.control.files[0]), one, REBUILD) for one in said if one != "ok"]
 
 
 def check_file(capture: Capture, root: Path) -> Difference | None:

@@ -39,7 +39,7 @@ class Clockwork:
             instance=self.scene.instance,
             cursor=self.cursors.get(name),
             sensor_name=name,
-            resources={"spine": self.scene.spine},
+            resources=dict(self.defs.resources or {}),
         )
         answer: Any = self.sensors[name](context)
         self.cursors[name] = answer.cursor if isinstance(answer, dg.SensorResult) else context.cursor

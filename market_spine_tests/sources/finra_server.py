@@ -160,6 +160,10 @@ class FinraServer:
         """Answer the next data requests so; then truthfully again (or as ``always`` says)."""
         self.script.extend(replies)
 
+    def reply(self, asked: Mapping[str, Any]) -> Reply:
+        """What to answer the data request ``asked`` with."""
+        return self.script.popleft() if self.script else self.always
+
     def data_requests(self) -> list[Seen]:
         return [seen for seen in self.requests if seen.path.startswith("/data/")]
 
@@ -245,8 +249,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._scripted(api, 200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     def _data(self, api: FinraServer, name: str, body: Any) -> None:
-        reply = api.script.popleft() if api.script else api.always
         asked = body if self.command == "POST" and body else {}
+        reply = api.reply(asked)
         try:
             rows = _select(api.datasets[name], asked, is_historic=name.endswith("historic"))
         except _Refused as refused:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from market_spine.domain.errors import MigrationError, StoreError
 from market_spine.store import control as module
+from market_spine.store import turns
 from market_spine.store.control import Control, migrations
 from market_spine.store.schema import BATCHES
 from market_spine.store.store import Store
@@ -158,7 +159,7 @@ def test_writers_see_each_other_whatever_the_servers_default_isolation(postgres_
 
 def test_a_writer_that_waits_too_long_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a stuck writer from holding every other one for ever without a word."""
-    monkeypatch.setattr(module, "BUSY_SECONDS", 1)
+    monkeypatch.setattr(turns, "BUSY_SECONDS", 1)
     second = Control(store.control.url)
     with store.control.write(), pytest.raises(StoreError, match="control database"), second.write():
         pass

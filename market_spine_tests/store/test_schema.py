@@ -105,6 +105,8 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("core_work_log", {"seq": 2, "to_state": "DONE"}),
     ("core_executions", {}),
     ("core_executions", {"execution_id": "r2", "status": "STARTED"}),
+    ("core_executions", {"execution_id": "r2", "lane": "FAST"}),
+    ("core_executions", {"execution_id": "r2", "trigger_source": "cron"}),
     ("core_quality_scores", {}),
     ("core_quality_scores", {"tier": "NMS_TIER_1", "score": 1.01}),
     ("core_quality_scores", {"tier": "NMS_TIER_1", "timeliness": -0.1}),

@@ -67,6 +67,8 @@ FINRA_API = Shape(
         "lastUpdateDate": "source_last_update_date",
     },
     optional=frozenset({"issueName", "marketParticipantName", "lastUpdateDate"}),
+    # Asked for to tell rows apart (kind, tape, firm, first publication); the landed bytes have them.
+    unstored=frozenset({"summaryTypeCode", "productTypeCode", "firmCRDNumber", "initialPublishedDate"}),
 )
 
 RAW = Table(

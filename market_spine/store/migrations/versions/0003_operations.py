@@ -75,7 +75,7 @@ def _core_work_log() -> None:
     sa.Column('attempt_count', sa.Integer(), nullable=False),
     sa.Column('error_class', sa.String(), nullable=True),
     sa.Column('message', sa.String(), nullable=False),
-    sa.Column('run_id', sa.String(), nullable=True),
+    sa.Column('execution_id', sa.String(), nullable=True),
     sa.Column('actor', sa.String(), nullable=False),
     sa.Column('changed_at', sa.String(27), nullable=False),
     sa.Column('batch_id', sa.String(), nullable=False),
@@ -104,7 +104,9 @@ def _core_executions() -> None:
     sa.Column('started_at', sa.String(27), nullable=True),
     sa.Column('ended_at', sa.String(27), nullable=False),
     sa.Column('batch_id', sa.String(), nullable=False),
+    sa.CheckConstraint("lane IN ('NORMAL', 'BACKFILL')", name=op.f('ck_core_executions_lane_known')),
     sa.CheckConstraint("status IN ('SUCCESS', 'FAILURE', 'CANCELED')", name=op.f('ck_core_executions_status_known')),
+    sa.CheckConstraint("trigger_source IN ('schedule', 'sensor', 'backfill', 'command', 'ui')", name=op.f('ck_core_executions_trigger_source_known')),
     sa.ForeignKeyConstraint(['batch_id'], ['core_batches.batch_id'], ),
     sa.PrimaryKeyConstraint('execution_id')
     )
@@ -183,12 +185,14 @@ def _core_notices() -> None:
     sa.Column('first_at', sa.String(27), nullable=False),
     sa.Column('last_at', sa.String(27), nullable=False),
     sa.Column('batch_id', sa.String(), nullable=False),
+    sa.CheckConstraint("kind IN ('ANOMALY', 'RESTATEMENT', 'READINESS', 'WORK', 'CHANNEL', 'DIGEST')", name=op.f('ck_core_notices_kind_known')),
     sa.CheckConstraint("severity IN ('INFO', 'WARN', 'ERROR', 'CRITICAL')", name=op.f('ck_core_notices_severity_known')),
     sa.CheckConstraint("state IN ('OPEN', 'ACKNOWLEDGED', 'CLOSED')", name=op.f('ck_core_notices_state_known')),
     sa.CheckConstraint('times_told >= 1', name=op.f('ck_core_notices_told_at_least_once')),
     sa.ForeignKeyConstraint(['batch_id'], ['core_batches.batch_id'], ),
     sa.PrimaryKeyConstraint('id')
     )
+    op.create_index('ix_core_notices_dedupe_key', 'core_notices', ['dedupe_key'], unique=False)
     op.create_index('one_open_notice', 'core_notices', ['dedupe_key'], unique=True, sqlite_where=sa.text("state <> 'CLOSED'"), postgresql_where=sa.text("state <> 'CLOSED'"))
 
 
@@ -198,6 +202,10 @@ def _core_notice_receipts() -> None:
     sa.Column('notice_id', sa.Integer(), nullable=False),
     sa.Column('subscription_id', sa.Integer(), nullable=False),
     sa.Column('channel', sa.String(), nullable=False),
+    sa.Column('telling', sa.Integer(), nullable=False),
+    sa.Column('event', sa.String(), nullable=False),
+    sa.Column('title', sa.String(), nullable=False),
+    sa.Column('body', sa.String(), nullable=False),
     sa.Column('state', sa.String(), nullable=False),
     sa.Column('attempt_count', sa.Integer(), nullable=False),
     sa.Column('next_attempt_at', sa.String(27), nullable=True),
@@ -205,12 +213,15 @@ def _core_notice_receipts() -> None:
     sa.Column('created_at', sa.String(27), nullable=False),
     sa.Column('sent_at', sa.String(27), nullable=True),
     sa.Column('batch_id', sa.String(), nullable=False),
+    sa.CheckConstraint("(state = 'PENDING') = (next_attempt_at IS NOT NULL)", name=op.f('ck_core_notice_receipts_pending_until')),
     sa.CheckConstraint("(state = 'SENT') = (sent_at IS NOT NULL)", name=op.f('ck_core_notice_receipts_sent_since')),
+    sa.CheckConstraint("event IN ('opened', 'raised', 'closed', 'told')", name=op.f('ck_core_notice_receipts_event_known')),
     sa.CheckConstraint("state IN ('PENDING', 'SENT', 'FAILED', 'SUPPRESSED')", name=op.f('ck_core_notice_receipts_state_known')),
     sa.CheckConstraint('attempt_count >= 0', name=op.f('ck_core_notice_receipts_attempts_not_negative')),
     sa.ForeignKeyConstraint(['batch_id'], ['core_batches.batch_id'], ),
     sa.ForeignKeyConstraint(['notice_id'], ['core_notices.id'], ),
     sa.ForeignKeyConstraint(['subscription_id'], ['core_subscriptions.id'], ),
-    sa.PrimaryKeyConstraint('id')
+    sa.PrimaryKeyConstraint('id'),
+    sa.UniqueConstraint('notice_id', 'telling', 'subscription_id')
     )
-    op.create_index('ix_core_notice_receipts_notice', 'core_notice_receipts', ['notice_id'], unique=False)
+    op.create_index('ix_core_notice_receipts_state', 'core_notice_receipts', ['state'], unique=False)
