@@ -76,8 +76,10 @@ def ingest(spine: Spine, feed: Feed, keys: Sequence[WeekKey], run: Run, options:
     with spine.store.control.read() as connection:  # before anything is fetched; each commit looks again
         refuse_mixture(connection, feed.domain, spine.source.kind, spine.store.home.root)
     raw = RawTable(feed.domain, feed.sql_name("raw"), feed.raw, "raw")
-    with record.of_failure(spine, run, raw.subject, keys):
-        return _ingest(spine, feed, raw, keys, run, options)
+    with record.of_failure(spine, run, raw.subject, keys) as unread:
+        report = _ingest(spine, feed, raw, keys, run, options)
+        unread |= {key for key, one in report.classes.items() if one is ErrorClass.UNAVAILABLE}
+        return report
 
 
 def _ingest(spine: Spine, feed: Feed, raw: RawTable, keys: Sequence[WeekKey], run: Run, options: Options) -> RawReport:
@@ -187,8 +189,11 @@ def _record_nothing(spine: Spine, feed: Feed, raw: RawTable, answer: Empty, run:
     finding = gates.nothing_delivered(answer.key, str(answer.kind), answer.reason, is_expected)
     if answer.kind in ABSENT:  # in the words of whoever looks at the clock alone, so that it is one thing
         finding = replace(finding, message=message, details=details)
+        record.findings(spine, run, raw.subject, [finding], {})
+    else:  # a fault of the source's, whether or not the week is there: an answer, and not the week
+        told = f"{answer.kind}: {answer.reason}"
+        record.unusable_answer(spine, run, raw.subject, answer.key, told, answer.remedy)
     quality = [finding.quality_row(raw.domain, raw.table_name, None)]
-    record.findings(spine, run, raw.subject, [finding], {})
     commit(spine.store.control, spine.store.home, Batch(raw.table_name, run, quality=quality))
     report.findings.append(finding)
     report.missing[answer.key] = f"{answer.kind}: {answer.reason}"

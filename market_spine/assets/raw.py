@@ -8,12 +8,14 @@ from market_spine.assets.capture import Options
 from market_spine.assets.ingest import ingest
 from market_spine.assets.partition_checks import log_per_partition
 from market_spine.assets.partitions import WEEK_TIERS, week_keys
-from market_spine.assets.spine import Spine
+from market_spine.assets.spine import CLAIM_TAG, Spine
 from market_spine.checks.gates import DELIVERY_CHECKS
 from market_spine.checks.schema import CHECK as SCHEMA
 from market_spine.domain.captures import RevisionPolicy
 from market_spine.domain.contracts import Feed
+from market_spine.governance.work import check_claim
 
+PARENT_TAG = "dagster/parent_run_id"
 CHECKS = DELIVERY_CHECKS | {SCHEMA: "Rows keep the declared columns, nulls and bounds."}
 
 
@@ -54,6 +56,9 @@ def raw_asset(feed: Feed) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes the bare class only
         keys = week_keys(context)
         run = spine.run_of(context)
+        tags = context.run.tags
+        if CLAIM_TAG in tags and PARENT_TAG not in tags:  # a person who executes it again means it
+            check_claim(spine.store, tags[CLAIM_TAG])
         report = ingest(spine, feed, keys, run, config.options())
         for held in report.results:
             context.log.info(f"{held.week_key}: {held.action}, {held.record_count:,} rows {held.reason}".rstrip())

@@ -85,12 +85,15 @@ def _samples(finding: Finding, rejects: Sequence[Mapping[str, Any]]) -> Sequence
 
 
 @contextmanager
-def of_failure(spine: Spine, run: Run, subject: Subject, keys: Collection[WeekKey]) -> Iterator[None]:
-    """A step that fails leaves an anomaly at its first partition; one that goes through closes those of ``keys``."""
-    first = min(keys)
+def of_failure(spine: Spine, run: Run, subject: Subject, keys: Collection[WeekKey]) -> Iterator[set[WeekKey]]:
+    """A step that fails leaves an anomaly at its first partition; one that goes through closes those of ``keys``.
+
+    It is given a set for the partitions whose source could not be read all the same (`unusable_answer`).
+    """
+    first, unread = min(keys), set[WeekKey]()
     try:
         with structlog.contextvars.bound_contextvars(**run.names, table_name=subject.table_name):
-            yield
+            yield unread
     except Exception as error:
         # INFO: Dagster's log and the command have it, with its traceback.
         told = {"table_name": subject.table_name, "partitions": len(keys), "first": str(first)}
@@ -101,10 +104,18 @@ def of_failure(spine: Spine, run: Run, subject: Subject, keys: Collection[WeekKe
             error.add_note(f"and no anomaly could be recorded: {second.cause}")
         raise
     held = [_held(subject, key, code) for key in keys for code in (SOURCE_UNAVAILABLE, STEP_FAILED)]
+    held = [one for one in held if one.code == STEP_FAILED or one.key not in unread]
     record(spine.store, run, held, subject.pipeline)
 
 
 SOURCE_UNAVAILABLE, STEP_FAILED = "SOURCE_UNAVAILABLE", "STEP_FAILED"
+
+
+def unusable_answer(spine: Spine, run: Run, subject: Subject, key: WeekKey, message: str, remedy: str) -> None:
+    """The source answered for one partition, and not with it: less than it announced, or something else."""
+    place = (key, SOURCE_UNAVAILABLE, Severity.ERROR, Category.INCOMPLETE_INPUT)
+    found = subject.observation(*place, message=message, details={"partitions": 1, "next": remedy})
+    record(spine.store, run, [found], subject.pipeline)
 
 
 def _failed(subject: Subject, key: WeekKey, count: int, error: Exception) -> Observation:

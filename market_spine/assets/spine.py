@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 CORRELATION_TAG = "market_spine/correlation_id"
+CLAIM_TAG = "market_spine/claim"  # of work items, that a run was asked for
 # stage or table name, partitions done, partitions in all
 Progress = Callable[[str, int, int], None]
 

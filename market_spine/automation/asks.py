@@ -6,6 +6,7 @@ What belongs here: which partitions, by the clock and by what is there. What doe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 
 from market_spine.assets.expected import schedule_of
@@ -18,7 +19,9 @@ from market_spine.domain.work import CATCH_UP, CURRENT, RECHECK
 from market_spine.governance.expectations import deadline, facts_of, watched
 from market_spine.governance.policy import Schedule
 from market_spine.governance.work import Ask
+from market_spine.store import work
 from market_spine.store.store import Store
+from market_spine.store.work import Row
 
 PIPELINE = "weekly_refresh"
 
@@ -35,20 +38,22 @@ def published_on(row: Schedule, day: date) -> Sequence[WeekKey]:
 
 
 def due(store: Store, feed: Feed, day: date, now: datetime) -> list[Ask]:
-    """What is published on ``day``; and after an outage the watched weeks that are not there, less urgently.
+    """What is published on ``day``; and less urgently the watched weeks that are not there, or whose load failed.
 
     Bounded by the weeks that are watched, and by the first one that was ever captured: an empty store begins today.
     """
     row = schedule_of(feed)
     today = published_on(row, day)
     there, expected = _watched(store, feed, row, now)
-    missed = sorted(expected - there - {*today})
+    with store.control.read() as connection:
+        failed = {_key(one) for one in work.failed(connection, feed.domain)}
+    missed = sorted((expected - there | expected & failed) - {*today})
     return [*_asks(feed, row, today, now, CURRENT), *_asks(feed, row, missed, now, CATCH_UP)]
 
 
-def recheck(store: Store, feed: Feed, now: datetime) -> list[Ask]:
-    """The watched weeks that are there: fetched again, and captured again where their content is another one."""
-    row = schedule_of(feed)
+def recheck(store: Store, feed: Feed, schedule: Schedule, now: datetime) -> list[Ask]:
+    """The weeks that ``schedule`` watches and that are there: fetched again, and captured where the content differs."""
+    row = replace(schedule_of(feed), watch_weeks=schedule.watch_weeks)
     there, expected = _watched(store, feed, row, now)
     return _asks(feed, row, sorted(expected & there), now, RECHECK)
 
@@ -58,6 +63,10 @@ def _watched(store: Store, feed: Feed, row: Schedule, now: datetime) -> tuple[se
     with store.control.read() as connection:
         facts = facts_of(connection, row, tables_of(feed), feed.first_week)
     return set(facts.arrived), watched(facts, row, now)
+
+
+def _key(row: Row) -> WeekKey:
+    return WeekKey.from_string(f"{row['tier']}:{row['week_ending']}")
 
 
 def _asks(feed: Feed, row: Schedule, keys: Iterable[WeekKey], now: datetime, priority: int) -> list[Ask]:

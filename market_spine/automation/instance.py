@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import uuid
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from market_spine.domain.errors import StoreError
+from market_spine.domain.errors import StoreError, unwritable
 from market_spine.store import turns
+from market_spine.store.files import drop
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -78,9 +80,15 @@ def write_config(folder: Path, url: str = "") -> bool:
     if target.exists():
         _refuse_other_storage(target, url)
         return False
-    folder.mkdir(parents=True, exist_ok=True)
     shipped = files("market_spine").joinpath("dagster.yaml").read_text(encoding="utf-8")
-    target.write_text(shipped + (SERVER if url else EMBEDDED.format(root=folder.absolute())), encoding="utf-8")
+    aside = folder / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"  # half a file would be another configuration
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside.write_text(shipped + (SERVER if url else EMBEDDED.format(root=folder.absolute())), encoding="utf-8")
+        aside.rename(target)
+    except OSError as error:
+        drop(aside)
+        raise unwritable(target, folder, error) from error
     return True
 
 

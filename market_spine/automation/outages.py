@@ -6,6 +6,7 @@ depend on that record: whatever of it is lost, the interface forgets, and nothin
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sqlite3
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from market_spine.domain.errors import DamageError, StoreError, unwritable
 
+# A write that fails so names no file. What the platform itself writes has its own words by then.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 
 @contextmanager
 def in_words(folder: Path) -> Iterator[None]:
@@ -21,9 +25,10 @@ def in_words(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not str(error.filename or "").startswith(str(folder)):
+        is_ours = str(error.filename).startswith(str(folder)) if error.filename else error.errno in NO_ROOM
+        if not is_ours:
             raise
-        raise unwritable(error.filename, folder, error) from error
+        raise unwritable(error.filename or f"Dagster's record of runs in {folder}", folder, error) from error
     except Exception as error:
         driver = _of_driver(error)  # SQLAlchemy's errors are told by what they carry: only the store may name its types
         if driver is None:

@@ -79,7 +79,7 @@ def _ask(spine: Spine, feed: Feed, row: Schedule, day: date) -> dg.SkipReason:
     """Put what ``row`` finds on the ledger, as one business process of that day: a second tick adds nothing."""
     now = spine.clock()
     spine.store.ensure()
-    wanted = asks.due(spine.store, feed, day, now) if row.tiers else asks.recheck(spine.store, feed, now)
+    wanted = asks.due(spine.store, feed, day, now) if row.tiers else asks.recheck(spine.store, feed, row, now)
     name = name_of(feed, row)
     run = Run(f"schedule:{name}", f"{row.pipeline}:{day}", now)
     return dg.SkipReason(_told(enqueue(spine.store, run, wanted, name), day))

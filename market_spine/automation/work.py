@@ -6,7 +6,6 @@ and running (Dagster: its daemon launches, queues by priority and watches; there
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import dagster as dg
 from market_spine.assets.calendar import KEY as CALENDAR_KEY
 from market_spine.assets.capture import Options
 from market_spine.assets.partitions import ranges, week_key
-from market_spine.assets.spine import CORRELATION_TAG, Spine
+from market_spine.assets.spine import CLAIM_TAG, CORRELATION_TAG, Spine
 from market_spine.assets.tables import CALENDAR, steps_of
 from market_spine.automation.jobs import calendar_job, jobs_of
 from market_spine.automation.launch import END, START, Launch, launches, run_config
@@ -27,9 +26,10 @@ from market_spine.automation.pipelines import find
 from market_spine.automation.results import results_of
 from market_spine.domain.captures import RevisionPolicy
 from market_spine.domain.contracts import Feed
+from market_spine.domain.errors import SpineError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
-from market_spine.domain.work import CURRENT, WorkState
+from market_spine.domain.work import CURRENT, ErrorClass, WorkState
 from market_spine.governance import work as ledger
 from market_spine.governance.work import Result
 from market_spine.store import alive, presence, work
@@ -37,7 +37,6 @@ from market_spine.store.ledger import Run
 from market_spine.store.work import Row
 
 SECONDS = 15  # between two looks of the sensor; a look at an idle ledger is one query
-CLAIM_TAG = "market_spine/claim"
 CLAIMS = 4  # runs asked for at once: twice what Dagster runs, so that it never idles and priorities still count
 PARTITIONS = 39  # of one run: 13 weeks x 3 tiers take half a minute, after which more urgent work has its turn
 LOST = timedelta(minutes=5)  # a claim becomes a run within a tick of 60 s; without one after this it never will
@@ -98,17 +97,19 @@ def carry_out(spine: Spine, feed: Feed, instance: dg.DagsterInstance, log_level:
     The same claims and the same Dagster runs, one after the other. What is to be tried again waits for the next call.
     """
     settled: list[Row] = []
-    keys: set[str] = set()
+    calendars: set[str] = set()  # asked for once: as Dagster's daemon, which runs a run key once
     while True:
         run = _run_of(COMMAND, spine)
         settled += reconcile(spine, feed, instance, run, COMMAND)
-        asked = [one for one in orders(spine, feed, run, COMMAND) if one.key not in keys]
+        # One claim at a time: one that waits for the others would be given back, and done by somebody else as well.
+        asked = [one for one in orders(spine, feed, run, COMMAND, limit=1) if one.key not in calendars]
         if not asked:
             break
-        keys |= {one.key for one in asked}  # as Dagster's daemon: a run key is run once
-        for one in sorted(asked, key=lambda one: -int(one.tags.get("dagster/priority", "0"))):
+        calendars |= {one.key for one in asked}
+        for one in asked:
             run_launches(spine, feed, [one.launch], instance, one.options, dict(one.tags), log_level)
-    done = {_key(row) for row in settled if row["state"] == WorkState.COMPLETE}
+    # Also of what failed: a delivery that was refused takes its week's certificate.
+    done = {_key(row) for row in settled if row["latest_execution_id"]}
     if done:
         by_week = [name for name, step in steps_of(feed).items() if not step.table.by_tier]
         run_launches(spine, feed, launches(feed, by_week, done), instance, log_level=log_level)
@@ -134,7 +135,7 @@ def reconcile(spine: Spine, feed: Feed, instance: dg.DagsterInstance, run: Run, 
     started: dict[int, str] = {}
     for claim, rows in _by(running, "locked_by").items():
         found = instance.get_runs(dg.RunsFilter(tags={CLAIM_TAG: claim}), limit=1)  # the newest
-        if found and found[0].status not in OVER and run.now - rows[0]["locked_at"] > STALE:
+        if found and run.now - rows[0]["locked_at"] > STALE and _is_forsaken(spine, found[0]):
             found = [_ended(instance, found[0])]
         if not found:
             if run.now - rows[0]["locked_at"] > LOST:
@@ -162,45 +163,64 @@ def _bury(spine: Spine, instance: dg.DagsterInstance) -> None:
         alive.forget(spine.store.home, run_id)
 
 
+def _is_forsaken(spine: Spine, run: dg.DagsterRun) -> bool:
+    """Whether a run that began and is not over is carried out by nobody that this home knows of; not one that waits."""
+    has_begun = run.status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+    return has_begun and not alive.lives(spine.store.home, run.run_id)
+
+
 def _ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun:
     """A run whose worker must be dead, put down as failed."""
     instance.report_run_failed(run, "it was not over after two hours: its worker is taken to be dead")
     return instance.get_run_by_id(run.run_id) or run
 
 
-def orders(spine: Spine, feed: Feed, run: Run, actor: str) -> list[Order]:
-    """Runs for what is due of ``feed``, claimed for them; a week waits for its calendar, which is asked for first."""
+def orders(spine: Spine, feed: Feed, run: Run, actor: str, limit: int = CLAIMS) -> list[Order]:
+    """Runs for what is due of ``feed``, at most ``limit``, claimed for them; of a week its calendar comes first.
+
+    What cannot be turned into a run (of a pipeline that is gone) fails by itself, and holds up nothing else.
+    """
     with spine.store.control.read() as connection:
         due = work.due(connection, feed.domain, run.now)
         if not due:
             return []
-        free = CLAIMS - len(_by(work.items(connection, feed.domain, [WorkState.RUNNING]), "locked_by"))
         known = presence.current(connection, [CALENDAR])[CALENDAR]
     lacking = {WeekKey(row["week_ending"], None) for row in due} - known.keys()
     asked = [_calendar_order(first, last, run) for first, last in ranges(lacking)]
 
-    def choose(rows: list[Row]) -> Mapping[str, list[Row]]:
+    def choose(rows: list[Row], held: int, token: str) -> Mapping[str, list[Row]]:
         ready = [row for row in rows if WeekKey(row["week_ending"], None) not in lacking]
-        return dict(list(_groups(ready).items())[: max(free, 0)])
+        return dict(list(_groups(ready, token).items())[: max(min(limit, CLAIMS - held), 0)])
 
-    claimed = ledger.claim(spine.store, run, feed.domain, choose, actor)
-    return [*asked, *(_order(feed, claim, rows) for claim, rows in claimed.items())]
+    refused: dict[tuple[int, str], Result] = {}
+    for claim, rows in ledger.claim(spine.store, run, feed.domain, choose, actor).items():
+        try:
+            asked.append(_order(feed, claim, rows))
+        except (SpineError, ValueError) as error:
+            result = Result(None, str(error).partition("\n")[0], error=ErrorClass.SCHEMA)
+            refused |= dict.fromkeys(((row["id"], claim) for row in rows), result)
+    if refused:
+        ledger.settle(spine.store, run, refused, actor)
+    return asked
 
 
-def _groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def _groups(rows: Sequence[Row], token: str) -> dict[str, list[Row]]:
     """Rows by the claim that one run can do, the most urgent first: first attempts of one request together.
 
-    What failed before runs alone, so that one partition that fails again takes no other with it.
+    What failed before runs alone, so that one partition that fails again takes no other with it. Whose worker was
+    killed goes together once more: 39 runs instead of one take ten minutes, and the partition is seldom the reason.
     """
     found: dict[str, list[Row]] = {}
-    for of_one in _by(rows, "priority", "pipeline", "params_json", "correlation_id", "attempt_count").values():
-        size = PARTITIONS if of_one[0]["attempt_count"] == 0 else 1
+    same = ("priority", "pipeline", "params_json", "correlation_id", "attempt_count", "error_class")
+    for of_one in _by(rows, *same).values():
+        failed, why = of_one[0]["attempt_count"], of_one[0]["error_class"]
+        size = PARTITIONS if failed == 0 or (failed == 1 and why == ErrorClass.TRANSIENT) else 1
         ordered = sorted(of_one, key=lambda row: (row["week_ending"], row["tier"]))
         for start in range(0, len(ordered), size):
             chunk = {_key(row): row for row in ordered[start : start + size]}
             for first, last in ranges(chunk):
                 held = [row for key, row in chunk.items() if _is_within(key, week_key(first), week_key(last))]
-                found[_claim(held)] = held
+                found[_claim(held, token)] = held
     return found
 
 
@@ -209,18 +229,15 @@ def _is_within(key: WeekKey, first: WeekKey, last: WeekKey) -> bool:
     return first.week_ending <= key.week_ending <= last.week_ending and low <= tier <= high
 
 
-def _claim(rows: Sequence[Row]) -> str:
-    """The run key: the same attempts of the same generations give the same one, which Dagster runs once.
+def _claim(rows: Sequence[Row], token: str) -> str:
+    """The run key: which partitions, the version of the request (generation), the attempt, and this very claim.
 
-    With the moments, since neither a look for what is not published nor a retry by hand counts an attempt.
+    Never one of before: its run would settle an item that nobody has done since.
     """
     first, last = _key(rows[0]), _key(rows[-1])
     generation = max(row["generation"] for row in rows)
-    names = ("id", "generation", "attempt_count", "desired_at", "next_attempt_at")
-    attempts = "|".join(str([row[name] for name in names]) for row in rows)
-    version = hashlib.sha256(attempts.encode()).hexdigest()[:8]
     span = str(first) if first == last else f"{first}..{last}"
-    return f"{rows[0]['pipeline']}:{span}:g{generation}:a{rows[0]['attempt_count'] + 1}:{version}"
+    return f"{rows[0]['pipeline']}:{span}:g{generation}:a{rows[0]['attempt_count'] + 1}:{token}"
 
 
 def _order(feed: Feed, claim: str, rows: Sequence[Row]) -> Order:
@@ -246,9 +263,9 @@ def options_of(params: Mapping[str, Any]) -> Options:
 
 
 def _calendar_order(first: str, last: str, run: Run) -> Order:
-    """The calendar of weeks that wait for it; asked for again each hour that it is still not there."""
+    """The calendar of weeks that wait for it; asked for again every five minutes that it is still not there."""
     tags = {CORRELATION_TAG: run.correlation_id, **REQUEST}
-    key = f"calendar:{first}..{last}:{run.now:%Y%m%dT%H}"
+    key = f"calendar:{first}..{last}:{run.now.timestamp() // LOST.total_seconds():.0f}"
     return Order(key, "trading_calendar", Launch((CALENDAR_KEY,), first, last), Options(), tags)
 
 
@@ -262,6 +279,12 @@ def cancel(spine: Spine, instance: dg.DagsterInstance, run: Run, ids: Collection
             if not others and one.status not in OVER:
                 instance.run_coordinator.cancel_run(one.run_id)
     return before
+
+
+def is_ending(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether a run is over, or was told to end; a run of `spine work run` cannot be told."""
+    run = instance.get_run_by_id(run_id)
+    return run is None or run.status in (*OVER, dg.DagsterRunStatus.CANCELING)
 
 
 def _by(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:

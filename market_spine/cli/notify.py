@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from market_spine.cli.door import NOT_SATISFIED
-from market_spine.cli.options import LimitOption
+from market_spine.cli.options import ActorOption, LimitOption, actor_of
 from market_spine.cli.output import Format, FormatOption, Listing, code, escaped, limited, many, say, show
 from market_spine.cli.output import note as remark
 from market_spine.domain.contracts import Severity
@@ -29,7 +29,6 @@ app = typer.Typer(
     name="notify", no_args_is_help=True, help="Who is told of what: subscribe, test, snooze, acknowledge, see receipts."
 )
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The subscription.")]
-ActorOption = Annotated[str | None, typer.Option("--actor", help="Who says so; else the user who runs this.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Also what is over.")]
 SPAN = re.compile(r"(\d+)([mhd])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -75,7 +74,7 @@ def subscribe(
         for feed in chosen:
             scope_of(feed).use_case(ready_for)
     wish = subscriptions.Wish(name, channel, severity, chosen[0].domain if domain else "", ready_for or "", mode)
-    subscriptions.subscribe(store, written_now(), wish, _actor(actor))
+    subscriptions.subscribe(store, written_now(), wish, actor_of(actor))
     when = "a digest every morning" if mode is Mode.DIGEST else "at once"
     say(f"subscribed {name}: {severity} and graver over {channel}, {when}")
     code(f"next: spine notify test {channel}")
@@ -90,7 +89,7 @@ def unsubscribe(ctx: typer.Context, name: NameArgument, actor: ActorOption = Non
     from market_spine.cli.state import written_now
     from market_spine.governance import subscriptions
 
-    subscriptions.unsubscribe(_store(ctx), written_now(), name, _actor(actor))
+    subscriptions.unsubscribe(_store(ctx), written_now(), name, actor_of(actor))
     say(f"unsubscribed {escaped(name)}")
 
 
@@ -229,7 +228,7 @@ def snooze(
 
     run = written_now()
     moment = None if off else _moment(span, until, run.now)
-    subscriptions.snooze(_store(ctx), run, name, moment, _actor(actor))
+    subscriptions.snooze(_store(ctx), run, name, moment, actor_of(actor))
     say(f"{escaped(name)} is told nothing until {moment:%Y-%m-%d %H:%M UTC}" if moment else f"{escaped(name)} is awake")
 
 
@@ -260,7 +259,7 @@ def ack(
     from market_spine.cli.state import written_now
     from market_spine.governance.notices import acknowledge
 
-    row = acknowledge(_store(ctx), written_now(), number, note, _actor(actor))
+    row = acknowledge(_store(ctx), written_now(), number, note, actor_of(actor))
     say(f"acknowledged notice {number}: {escaped(row['title'])}")
 
 
@@ -353,9 +352,3 @@ def _channels(ctx: typer.Context, store: Store) -> Channels:
     from market_spine.settings import channels_of
 
     return channels_of(settings_of(ctx.obj), store.home)
-
-
-def _actor(name: str | None) -> str:
-    import getpass
-
-    return name or getpass.getuser()

@@ -29,6 +29,14 @@ SourceOption = Annotated[
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="Rows to show at most.")]
+ActorOption = Annotated[str | None, typer.Option("--actor", help="Who says so; else the user who runs this.")]
+
+
+def actor_of(name: str | None) -> str:
+    """Who acts: ``name``, or the user who runs this."""
+    import getpass
+
+    return name or getpass.getuser()
 
 
 def week_of(text: str | None) -> date | None:

@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from market_spine.cli.door import NOT_SATISFIED
-from market_spine.cli.options import LimitOption, SourceOption, TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.options import (
+    ActorOption,
+    LimitOption,
+    SourceOption,
+    TierOption,
+    WeekOption,
+    actor_of,
+    tiers_of,
+    week_of,
+)
 from market_spine.cli.output import Format, FormatOption, Listing, cell, code, hanging, limited, many, note, say, show
 from market_spine.cli.run import ParamOption
 from market_spine.domain.errors import PartitionError, QueryError
-from market_spine.domain.work import BACKFILL, CURRENT, WorkState
+from market_spine.domain.work import BACKFILL, CURRENT, ErrorClass, WorkState
 
 if TYPE_CHECKING:
     from market_spine.cli.request import Params
@@ -28,7 +37,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="work", no_args_is_help=True, help="Loads that were asked for: list them, add, retry, cancel.")
 NUMBERS = Annotated[list[int], typer.Argument(metavar="ID...", help="Numbers of items, from spine work list.")]
-ActorOption = Annotated[str | None, typer.Option("--actor", help="Who asks; else the user who runs this.")]
 COLUMNS = ("id", "state", "pipeline", "week_ending", "tier", "priority", "attempts", "next_at", "told")
 
 
@@ -64,7 +72,7 @@ def enqueue(
     store, run = _store(ctx), written_now()
     wanted = CURRENT if priority is None and params.week_ending else priority
     asks = _asks(feed, pipeline.name, params, run.now, BACKFILL if wanted is None else wanted)
-    found = work.enqueue(store, run, asks, _actor(actor))
+    found = work.enqueue(store, run, asks, actor_of(actor))
     rows = [*found.added, *found.held]
     if form is not Format.TABLE:
         show(Listing(["added", *rows[0]], [[row in found.added, *row.values()] for row in rows]), form)
@@ -121,15 +129,11 @@ def list_(
     """
     from market_spine.store import work
 
+    shown: Sequence[str] = state or ([] if every else [*work.OPEN, WorkState.FAILED])
     with _store(ctx).control.read() as connection:
-        rows = work.items(connection, states=[*(state or ())])
-    over = () if every or state else (WorkState.COMPLETE, WorkState.CANCELLED)
+        rows = work.items(connection, states=shown)
     weeks, tiers = week_of(week), [*map(str, tiers_of(tier))]
-    chosen = [
-        row
-        for row in rows
-        if row["state"] not in over and weeks in (None, row["week_ending"]) and (not tiers or row["tier"] in tiers)
-    ]
+    chosen = [row for row in rows if weeks in (None, row["week_ending"]) and (not tiers or row["tier"] in tiers)]
     if form is Format.TABLE:
         limited(_listing(chosen), form, limit)
     else:
@@ -197,7 +201,7 @@ def retry(ctx: typer.Context, numbers: NUMBERS, actor: ActorOption = None) -> No
     from market_spine.cli.state import written_now
     from market_spine.governance import work
 
-    for row in work.retry(_store(ctx), written_now(), numbers, _actor(actor)):
+    for row in work.retry(_store(ctx), written_now(), numbers, actor_of(actor)):
         say(_line(row))
 
 
@@ -213,8 +217,10 @@ def cancel(ctx: typer.Context, numbers: NUMBERS, actor: ActorOption = None) -> N
 
     spine = build_spine(settings_of(ctx.obj))
     with open_instance(_store(ctx)) as instance:
-        for row in work.cancel(spine, instance, written_now(), numbers, _actor(actor)):
+        for row in work.cancel(spine, instance, written_now(), numbers, actor_of(actor)):
             say(_line(row | {"state": WorkState.CANCELLED.value}))
+            if row["current_execution_id"] and not work.is_ending(instance, row["current_execution_id"]):
+                note(f"its run {row['current_execution_id']} goes on in another process; what it captures stays")
 
 
 @app.command("run")
@@ -236,7 +242,8 @@ def run_(ctx: typer.Context, source: SourceOption = None) -> None:
         show(_listing(settled))
     else:
         note("[dim]nothing is due[/]")
-    if any(row["state"] != WorkState.COMPLETE for row in settled):
+    last = {row["id"]: row for row in settled}.values()
+    if any(row["error_class"] not in (None, ErrorClass.NOT_YET) or row["state"] == WorkState.FAILED for row in last):
         raise typer.Exit(NOT_SATISFIED)
 
 
@@ -254,7 +261,7 @@ def reconcile(ctx: typer.Context) -> None:
     spine = build_spine(settings_of(ctx.obj))
     with open_instance(store) as instance:
         settled = [
-            row for feed in feeds() for row in work.reconcile(spine, feed, instance, written_now(), _actor(None))
+            row for feed in feeds() for row in work.reconcile(spine, feed, instance, written_now(), actor_of(None))
         ]
     for row in settled:
         say(_line(row))
@@ -270,9 +277,3 @@ def _store(ctx: typer.Context) -> Store:
     from market_spine.cli.state import open_store, settings_of
 
     return open_store(settings_of(ctx.obj))
-
-
-def _actor(name: str | None) -> str:
-    import getpass
-
-    return name or getpass.getuser()

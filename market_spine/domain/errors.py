@@ -65,9 +65,10 @@ class DamageError(StoreError):
 
 def unwritable(what: object, folder: object, error: Exception) -> StoreError:
     """A write that the disk or its rights refused: ``what`` is the file, ``error`` the system's or DuckDB's own."""
-    # DuckDB wraps what the system said into JSON: ... Could not write file ...: No space left on device","errno":"28"}
-    said = re.search(r': ([^":]+)","errno"', str(error))
-    why = said[1] if said else getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+    text = str(error).strip().splitlines()[0]
+    # DuckDB: ... Could not write file "...": No space left on device, at the end of the line or within JSON
+    said = re.search(r'": ([^":]+)(?:$|","errno")', text)
+    why = getattr(error, "strerror", None) or (said[1] if said else text)
     return StoreError(
         f"cannot write {what}: {why}",
         f"free space there (df -h {folder}) or make it writable, then repeat the command",

@@ -14,6 +14,7 @@ from market_spine.domain import errors
 
 MAX_ATTEMPTS = 3  # all of them together, the first included: Dagster would say max_retries=2
 FIRST_WAIT = timedelta(seconds=60)  # doubled with each failure: 60, 120, 240 s
+LOST_CLAIMS = 10  # in a row, each of 5 minutes: whatever keeps them from becoming runs needs a person
 SOURCE_FLOOR = timedelta(seconds=300)  # a source that is down is not asked again sooner
 POLL = timedelta(minutes=30)  # between two looks for what the source has not published yet
 
@@ -55,7 +56,7 @@ TRANSITIONS: Mapping[WorkState, frozenset[WorkState]] = {
     WorkState.PENDING: frozenset({WorkState.RUNNING, WorkState.CANCELLED}),
     WorkState.RUNNING: frozenset(WorkState) - {WorkState.RUNNING},
     WorkState.RETRY_WAIT: frozenset({WorkState.PENDING, WorkState.CANCELLED}),
-    WorkState.FAILED: frozenset({WorkState.PENDING}),
+    WorkState.FAILED: frozenset({WorkState.PENDING, WorkState.CANCELLED}),
     WorkState.COMPLETE: frozenset(),
     WorkState.CANCELLED: frozenset(),
 }

@@ -160,7 +160,7 @@ class _Look:
             settled=len(settled),
             judged=self._judged(judged, uncertified),
             uncertified=uncertified,
-            failed_work=[row for row in self.record.failed_work if not self._has_come_since(row)],
+            failed_work=self.record.failed_work,
             open_work=self.record.open_work,
             heartbeat=self.record.heartbeat,
             holdings=self.record.holdings,
@@ -181,11 +181,6 @@ class _Look:
         own: Mapping[str, Sequence[Late | Chain]] = {LATE_DATA: late, INCOMPLETE_STAGE_CHAIN: chains}
         is_seen = row["code"] in own and key in self.looked_at
         return is_seen and key not in {one.key for one in own[row["code"]]}
-
-    def _has_come_since(self, row: Row) -> bool:
-        """Whether what a failed work item was to load was loaded otherwise."""
-        known = self.record.facts.arrived.get(_key(row))
-        return known is not None and known.captured_at > row["updated_at"]
 
     def _is_old_enough(self, one: Verdict) -> bool:
         """Whether every tier is past its deadline, and what has come past its preliminary period."""

@@ -1,7 +1,7 @@
 """The work ledger: asked-for loads of partitions, claimed, settled, tried again; each change of state is on its log.
 
 What belongs here: what may become of an item, decided under the write lock. What does not: the states themselves
-(`domain.work`), and Dagster's runs, which do the work (`automation.queue` claims for them and settles by them).
+(`domain.work`), and Dagster's runs, which do the work (`automation.work` claims for them and settles by them).
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from typing import Any
 
 from market_spine.domain.errors import WorkError
 from market_spine.domain.keys import WeekKey
-from market_spine.domain.work import CURRENT, MAX_ATTEMPTS, POLL, TRANSITIONS, ErrorClass, WorkState, wait_after
+from market_spine.domain.work import (
+    CURRENT,
+    LOST_CLAIMS,
+    MAX_ATTEMPTS,
+    POLL,
+    TRANSITIONS,
+    ErrorClass,
+    WorkState,
+    wait_after,
+)
 from market_spine.store import work
 from market_spine.store.ledger import Draft, Run, transaction
 from market_spine.store.operations_tables import WORK_ITEMS, WORK_LOG
@@ -61,7 +70,10 @@ class Result:
 
 
 def enqueue(store: Store, run: Run, asks: Iterable[Ask], actor: str) -> Enqueued:
-    """Put ``asks`` on the ledger. A partition with an open item gets no second one, nor the same process another."""
+    """Put ``asks`` on the ledger. A partition with an open item gets no second one, nor the same process another.
+
+    An open item that is asked for more urgently becomes so: a backfill must not hold the current week back.
+    """
     wanted = {one.place: one for one in asks}
     if not wanted:
         return Enqueued([], [])
@@ -71,12 +83,23 @@ def enqueue(store: Store, run: Run, asks: Iterable[Ask], actor: str) -> Enqueued
         for place, ask in wanted.items():
             before = last.get(place)
             if before and (WorkState(before["state"]).is_open or before["correlation_id"] == run.correlation_id):
-                found.held.append(before)
+                found.held.append(_hastened(draft, before, ask))
                 continue
             row = _new(draft, ask, before["generation"] + 1 if before else 1, actor)
             _log(draft, row, None, "asked for", actor, None)
             found.added.append(row)
     return found
+
+
+def _hastened(draft: Draft, row: Row, ask: Ask) -> Row:
+    """``row`` with the urgency and the patience of ``ask``, where it still waits and these are greater."""
+    if row["state"] not in (WorkState.PENDING, WorkState.RETRY_WAIT) or row["priority"] >= ask.priority:
+        return row
+    patience = max(filter(None, (row["give_up_at"], ask.give_up_at)), default=None)
+    sooner = {"priority": ask.priority, "give_up_at": patience, "desired_at": min(row["desired_at"], ask.desired_at)}
+    hastened = row | sooner | {"updated_at": draft.run.now}
+    draft.put(WORK_ITEMS, hastened)
+    return hastened
 
 
 def _new(draft: Draft, ask: Ask, generation: int, actor: str) -> Row:
@@ -105,16 +128,20 @@ def _new(draft: Draft, ask: Ask, generation: int, actor: str) -> Row:
     return row
 
 
-def claim(
-    store: Store, run: Run, domain: str, choose: Callable[[list[Row]], Mapping[str, list[Row]]], actor: str
-) -> dict[str, list[Row]]:
+# Of due rows, how many claims are open, and a word that no other transaction has: rows by claim.
+Choice = Callable[[list[Row], int, str], Mapping[str, list[Row]]]
+
+
+def claim(store: Store, run: Run, domain: str, choose: Choice, actor: str) -> dict[str, list[Row]]:
     """Lock what ``choose`` takes of the due items, by claim: the run key under which a run is asked for.
 
     Chosen under the write lock, so that two claimers never get one item.
     """
     claimed: dict[str, list[Row]] = {}
     with transaction(store.control, store.home, run, WORK_ITEMS.name) as draft:
-        for name, rows in choose(work.due(draft.connection, domain, run.now)).items():
+        held = {row["locked_by"] for row in work.items(draft.connection, domain, [WorkState.RUNNING])}
+        due = work.due(draft.connection, domain, run.now)
+        for name, rows in choose(due, len(held), draft.batch_id[:8]).items():
             for row in rows:
                 ready = row
                 if row["state"] == WorkState.RETRY_WAIT:
@@ -150,6 +177,8 @@ def settle(store: Store, run: Run, results: Mapping[tuple[int, str], Result], ac
 def _settle(draft: Draft, row: Row, result: Result, actor: str) -> Row:
     now = draft.run.now
     to, changes = (result.to, {}) if result.to else _after(row, result.error or ErrorClass.TRANSIENT, now)
+    if to is WorkState.PENDING and work.lost_claims(draft.connection, row["id"]) + 1 >= LOST_CLAIMS:
+        to, changes = WorkState.FAILED, {"error_class": ErrorClass.TRANSIENT}
     if to is WorkState.COMPLETE:
         changes = {"completed_at": now, "error_class": None}
     elif to is WorkState.PENDING:  # no run ever did it
@@ -193,12 +222,20 @@ def retry(store: Store, run: Run, ids: Collection[int], actor: str) -> list[Row]
 
 
 def cancel(store: Store, run: Run, ids: Collection[int], actor: str, why: str) -> list[Row]:
-    """Open items that are not to be done; as they were before, so that their runs can be ended."""
+    """Items that are not to be done, or done with; as they were before, so that their runs can be ended."""
     with transaction(store.control, store.home, run, WORK_ITEMS.name) as draft:
         before = _found(draft, ids)
         for row in before:
             _move(draft, row, WorkState.CANCELLED, why, actor, run_id=row["current_execution_id"])
     return before
+
+
+def check_claim(store: Store, claim: str) -> None:
+    """WorkError where nothing is done under ``claim`` any more: cancelled, or given back and claimed by another."""
+    with store.control.read() as connection:
+        running = {row["locked_by"] for row in work.items(connection, states=[WorkState.RUNNING])}
+    if claim not in running:
+        raise WorkError(f"the work of claim {claim} was cancelled or given back", f"{LIST} --all  # what became of it")
 
 
 def _found(draft: Draft, ids: Collection[int]) -> list[Row]:

@@ -86,6 +86,12 @@ def _is_held(path: Path) -> bool:
     return False
 
 
+def lives(home: Home, run_id: str) -> bool:
+    """Whether the process that carries out ``run_id`` is known to live; not where it has left no file, or elsewhere."""
+    path = home.running / run_id
+    return path.exists() and _is_held(path)
+
+
 def forget(home: Home, run_id: str) -> None:
     """Take away the file of a run that is over."""
     with suppress(FileNotFoundError):

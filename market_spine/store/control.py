@@ -96,8 +96,7 @@ class Control:
         event.listen(engine, "connect", _tune_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         # Closing the last connection folds the -wal into the database, so that whoever copies that file has it all.
-        opened = weakref.ref(engine)
-        atexit.register(lambda: (left := opened()) and left.dispose())
+        atexit.register(_close, weakref.ref(engine))
         return engine
 
     @property
@@ -134,7 +133,8 @@ class Control:
         if not self.files:
             return nullcontext()
         more = partial(failures.newest, self.engine)
-        return turns.turn(Path(f"{self.files[0]}-queue"), f"control database {self.shown}", more)
+        database = self.files[0]
+        return turns.turn(database.with_name(f".{database.name}.queue"), f"control database {self.shown}", more)
 
     @contextmanager
     def _open(self) -> Iterator[sa.Connection]:
@@ -169,6 +169,12 @@ class Control:
     def dispose(self) -> None:
         """Close pooled connections."""
         self.engine.dispose()
+
+
+def _close(opened: weakref.ref[sa.Engine]) -> None:
+    engine = opened()
+    if engine is not None:
+        engine.dispose()
 
 
 def _parsed(url: str) -> sa.URL:

@@ -161,10 +161,11 @@ def publish(store: Store, tables: Mapping[str, Table], extras: Sequence[Extra]) 
         try:
             _build(store, aside, tables, extras)
             aside.rename(target)
-        except (OSError, duckdb.IOException) as error:
+        except (OSError, duckdb.IOException, duckdb.TransactionException) as error:
             raise unwritable(target, target.parent, error) from error
         finally:
             drop(aside)
+            drop(aside.with_name(f"{aside.name}.wal"))
         fsync_folder(target.parent)
     return target
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from market_spine.domain.captures import View
+from market_spine.domain.errors import StoreError
 from market_spine.store import journal, manifest
 from market_spine.store.columns import METADATA, REBUILD
 from market_spine.store.differences import RESTORE, Difference, Rows, compare, rows_of
@@ -84,5 +85,7 @@ def _check_journal(store: Store, live: Rows) -> list[Difference]:
                 if (has := recorded.get(seq, "nothing")) != one
             ]
             return lost or list(compare(live, rows_of(replayed), "journal", "control", RESTORE))
+    except StoreError as error:  # a damaged entry must not hide what else was found
+        return [Difference("journal", store.home.journal.name, error.cause, error.remedy)]
     finally:
         engine.dispose()

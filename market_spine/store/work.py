@@ -8,8 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from market_spine.domain.captures import Action
 from market_spine.domain.work import WorkState
 from market_spine.store.operations_tables import WORK_ITEMS, WORK_LOG
+from market_spine.store.schema import DELIVERIES
 
 W = WORK_ITEMS.c
 Row = dict[str, Any]
@@ -55,11 +57,23 @@ def newest(connection: sa.Connection, places: Iterable[tuple[str, str, str]]) ->
 
 
 def failed(connection: sa.Connection, domain: str) -> list[Row]:
-    """Items that failed and were not asked for again: each waits for a person or the next schedule."""
-    rows = items(connection, domain, [WorkState.FAILED])
-    of = {(row["domain"], row["pipeline"], row["partition_key"]): row["generation"] for row in rows}
-    last = newest(connection, of)
-    return [row for row in rows if last[row["domain"], row["pipeline"], row["partition_key"]]["id"] == row["id"]]
+    """Items that failed, were not asked for again, and whose partition was not delivered otherwise since then."""
+    newer, since = WORK_ITEMS.alias(), DELIVERIES.c
+    same = [newer.c[name] == W[name] for name in ("domain", "pipeline", "partition_key")]
+    is_asked_again = sa.exists().where(*same, newer.c.generation > W.generation)
+    place = [since[name] == W[name] for name in ("domain", "week_ending", "tier")]
+    has_come = sa.exists().where(*place, since.action != Action.BLOCKED, since.fetched_at > W.updated_at)
+    select = sa.select(WORK_ITEMS).where(W.domain == domain, W.state == WorkState.FAILED, ~is_asked_again, ~has_come)
+    return [dict(row) for row in connection.execute(select.order_by(W.id)).mappings()]
+
+
+def lost_claims(connection: sa.Connection, item_id: int) -> int:
+    """How often a claim of the item never became a run, since it was last asked for."""
+    log = WORK_LOG.c
+    begun = sa.select(sa.func.max(log.seq)).where(log.work_item_id == item_id, log.message.like("asked for%"))
+    lost = (log.from_state == WorkState.RUNNING, log.to_state == WorkState.PENDING)
+    select = sa.select(sa.func.count()).where(log.work_item_id == item_id, *lost, log.seq > begun.scalar_subquery())
+    return connection.scalar(select) or 0
 
 
 def counts(connection: sa.Connection, domain: str) -> dict[str, int]:

@@ -170,7 +170,10 @@ def test_the_work_ledger(clinic: Clinic) -> None:
         return [row["id"] for row in ledger.enqueue(store, at(when), asks, "test").added]
 
     def claim(when: str) -> dict[str, Any]:
-        return ledger.claim(store, at(when), DOMAIN, lambda rows: {f"{row['id']}": [row] for row in rows}, "test")
+        def choose(rows: list[Any], _held: int, _token: str) -> dict[str, list[Any]]:
+            return {f"{row['id']}": [row] for row in rows}
+
+        return ledger.claim(store, at(when), DOMAIN, choose, "test")
 
     failing = ask("2026-01-02 10:00", "2026-01-02 10:00", "OTC:2025-11-28", "OTC:2025-12-05")
     claim("2026-01-02 10:01")

@@ -64,11 +64,13 @@ class Ledger(RuleBasedStateMachine):
         one = Ask(DOMAIN, PIPELINE, key, self.now, priority, last)
         found = ledger.enqueue(self.store, self.run_(), [one], "ops")
         assert (len(found.added), [row["id"] for row in found.held]) == (not had, [row["id"] for row in had])
+        for row in found.held:  # never less urgent than whoever asks for it
+            assert row["state"] == WorkState.RUNNING or row["priority"] >= priority
 
     @rule(limit=st.integers(1, 3))
     def claim(self, limit: int) -> None:
         claimed = ledger.claim(
-            self.store, self.run_(), DOMAIN, lambda rows: {f"claim {self.steps}": rows[:limit]}, "sensor"
+            self.store, self.run_(), DOMAIN, lambda rows, held, token: {token: rows[:limit]}, "sensor"
         )
         priorities = [row["priority"] for rows in claimed.values() for row in rows]
         assert priorities == sorted(priorities, reverse=True)

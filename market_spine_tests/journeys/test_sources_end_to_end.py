@@ -120,6 +120,8 @@ def test_the_four_kinds_of_empty(api: Scene, server: FinraServer, name: str) -> 
     assert api.findings("delivered") == [(case.severity, "INCOMPLETE_INPUT", int(case.kind == "not_due"), 0)]
     (actual,) = api.one("SELECT actual FROM core_quality WHERE check_name = 'delivered'")
     assert actual.startswith(f"{case.kind}: ")
+    named = "SOURCE_UNAVAILABLE" if case.replies else "NOT_DELIVERED"  # of the source, or of the week
+    assert api.sql("SELECT code FROM core_anomalies WHERE resolved_at IS NULL") == [(named,)]
     assert api.counts("otc_raw", "core_deliveries", where="true")[0] == 0
     server.script.clear()
     assert api.current_of(case.week) == {}

@@ -4,104 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
-import stamina
 
-from market_spine.assets.calendar import capture_weeks
 from market_spine.automation import work as automation
 from market_spine.cli.app import app
 from market_spine.domain.errors import WorkError
 from market_spine.domain.keys import WeekKey
-from market_spine.domain.tiers import Tier
 from market_spine.governance import work as ledger
-from market_spine.governance.work import Ask
-from market_spine.sources.finra_api import FinraApiSource
 from market_spine.store import work
-from market_spine.store.ledger import Run
-from market_spine.store.verify import verify
-from market_spine_tests.journeys.clockwork import Clockwork
-from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, key, staged
-from market_spine_tests.sources.finra_server import WEB_PAGE, FinraServer, Reply, Row, row
+from market_spine_tests.journeys.stage import OTC, T2, key
+from market_spine_tests.journeys.work_desk import (
+    DOWN,
+    FIRST,
+    LATER,
+    MONDAY,
+    NOTHING,
+    PIPELINE,
+    PUBLISHED,
+    Desk,
+    a_desk,
+    rows,
+)
+from market_spine_tests.sources.finra_server import WEB_PAGE, FinraServer, Reply
 
 pytestmark = pytest.mark.slow
-
-MONDAY = datetime(2025, 12, 15, 15, 30, tzinfo=UTC)  # 10:30 in New York: Tier 1 of 11-28, Tier 2 and OTC of 11-14
-FIRST, LATER = date(2025, 11, 28), date(2025, 11, 14)
-PUBLISHED = {(FIRST, T1), (LATER, T2), (LATER, OTC)}
-DOWN, NOTHING = Reply(status=503), Reply(status=204, body=b"")
-PIPELINE = "finra.otc_transparency.weekly_refresh"
-
-
-def rows(count: int, updated: str = "2025-12-15") -> list[Row]:
-    """``count`` rows on two venues by turns."""
-    return [
-        row(
-            f"S{number // 2:05}", "UBSA" if number % 2 else "ALPX", 100 + number, 1 + number % 7, lastUpdateDate=updated
-        )
-        for number in range(count)
-    ]
-
-
-@dataclass
-class Desk:
-    """One scene whose FINRA is a loopback server that the test scripts."""
-
-    scene: Scene
-    server: FinraServer
-    daemon: Clockwork
-
-    @property
-    def clock(self) -> Clock:
-        return self.scene.clock
-
-    def items(self) -> list[dict[str, Any]]:
-        with self.scene.spine.store.control.read() as connection:
-            return sorted(work.items(connection), key=lambda one: one["id"])
-
-    def item(self, tier: Tier) -> dict[str, Any]:
-        (found,) = [one for one in self.items() if one["tier"] == tier]
-        return found
-
-    def states(self) -> list[str]:
-        return [one["state"] for one in self.items()]
-
-    def run(self, name: str = "ops") -> Run:
-        return Run(name, name, self.clock())
-
-    def ask(self, *keys: WeekKey, priority: int = 100, **more: Any) -> list[int]:
-        asks = [Ask("finra.otc_transparency", PIPELINE, one, self.clock(), priority, **more) for one in keys]
-        added = ledger.enqueue(self.scene.spine.store, self.run(f"ask {self.clock()}"), asks, "ops").added
-        return [one["id"] for one in added]
-
-    def calendar(self, week: str) -> None:
-        """The sessions of a week, which its items wait for."""
-        capture_weeks(self.scene.spine, [WeekKey(date.fromisoformat(week), None)], self.run("calendar"))
-
-    def ring(self) -> None:
-        self.daemon.ring("otc_weekly_refresh_schedule", self.clock())
-
-    def history(self, item_id: int) -> list[str]:
-        with self.scene.spine.store.control.read() as connection:
-            return [one["to_state"] for one in work.log_of(connection, item_id)]
-
-
-def a_desk(home: Path, weeks: dict[Any, list[Row]]) -> Iterator[Desk]:
-    with (
-        FinraServer(weeks) as server,
-        FinraApiSource(server.url, token_url=server.token_url, timeout=5.0) as source,
-        stamina.set_testing(True, attempts=1),  # how the client itself waits is tested where it lives
-        staged(home, source, Clock(MONDAY)) as scene,
-    ):
-        desk = Desk(scene, server, Clockwork(scene))
-        scene.spine.store.ensure()
-        yield desk
-        assert not verify(scene.spine.store)  # the ledger is in the journal as it stands
 
 
 @pytest.fixture
@@ -255,19 +185,6 @@ def test_one_partition_that_fails_again_takes_no_other_with_it(desk: Desk) -> No
     assert sorted(desk.states()) == ["COMPLETE", "RETRY_WAIT"]
 
 
-def test_a_claim_that_never_became_a_run_is_given_back(desk: Desk) -> None:
-    """Prevents an item from being stuck for ever where the daemon was killed between claiming and launching."""
-    desk.calendar("2025-11-14")
-    desk.ask(key("2025-11-14"))
-    (lost,) = desk.daemon.look("otc_work_sensor")  # the daemon dies here
-    assert (desk.item(OTC)["state"], desk.item(OTC)["locked_by"]) == ("RUNNING", lost.run_key)
-    desk.clock.forward(minutes=5)
-    assert desk.daemon.work() == []
-    desk.clock.forward(seconds=1)
-    assert desk.daemon.work() == [lost.run_key]  # the same key: had it become a run after all, Dagster would know
-    assert (desk.item(OTC)["state"], desk.item(OTC)["attempt_count"]) == ("COMPLETE", 1)
-
-
 def test_the_current_week_comes_before_a_backfill(desk: Desk) -> None:
     """Prevents three years of history from standing before the week that a desk waits for."""
     weeks = [date(2025, 10, 31) - timedelta(days=7 * back) for back in range(8)]
@@ -296,8 +213,11 @@ def test_an_item_is_cancelled_with_its_run(desk: Desk) -> None:
     assert (desk.item(OTC)["state"], desk.history(number)[-1]) == ("CANCELLED", "CANCELLED")
     desk.clock.forward(minutes=1)
     (again,) = desk.ask(key("2025-11-14"))
+    (asked,) = desk.daemon.look("otc_work_sensor")
     automation.cancel(desk.scene.spine, desk.scene.instance, desk.run(), [again], "ops")
     assert desk.daemon.work() == []
+    desk.daemon.carry_out("otc_work_sensor", [asked])  # was handed over before it was cancelled
+    assert desk.server.data_requests() == []
     with pytest.raises(WorkError, match="is CANCELLED, which PENDING cannot follow"):
         ledger.retry(desk.scene.spine.store, desk.run(), [again], "ops")
 
@@ -345,25 +265,3 @@ def test_a_restatement_that_nobody_announced_is_found_by_its_content(desk: Desk)
         ("OTC:2025-11-14", 2),
     ]
     assert desk.scene.counts("otc_raw", where="total_shares = 7") == (1,)
-
-
-def test_a_worker_that_died_is_tried_again_after_one_and_two_minutes(desk: Desk) -> None:
-    """Prevents a killed worker from being a failure for good, and Dagster and the ledger from both trying again."""
-
-    class Dying(FinraApiSource):
-        def fetch(self, *_: Any) -> Any:
-            raise MemoryError("killed")
-
-    desk.calendar("2025-11-14")
-    desk.ask(key("2025-11-14"))
-    daemon = Clockwork(replace(desk.scene, spine=replace(desk.scene.spine, source=Dying(desk.server.url))))
-    waits = []
-    for _ in range(3):
-        daemon.work()
-        item = desk.item(OTC)
-        if item["next_attempt_at"]:
-            waits.append((item["next_attempt_at"] - desk.clock()).total_seconds())
-            desk.clock.moment = item["next_attempt_at"]
-    assert (waits, item["state"], item["error_class"]) == ([60, 120], "FAILED", "transient")
-    assert item["last_error"] == "MemoryError: killed"
-    assert {one.dagster_run.tags["dagster/max_retries"] for one in daemon.runs} == {"0"}

@@ -1,4 +1,4 @@
-"""Eight weeks of the daemon's decisions, by a script of FINRA's worst days; the year is `benchmarks/year.py`."""
+"""Six weeks of the daemon's decisions, by a script of FINRA's worst days; the year is `benchmarks/year.py`."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ all         -     down        2025-03-17 07:00  2025-03-18 07:00  # HTTP 503 for
 OFF = ("2025-03-10 11:05", "2025-03-11 11:00")
 
 
-def test_eight_weeks_without_hands(tmp_path: Path) -> None:
+def test_six_weeks_without_hands(tmp_path: Path) -> None:
     """Prevents a week that is captured twice, late or never, certified too early or not at all, a fault that nobody is
     told of, noise about what is no fault, and anything that needs a person."""
-    script = Script.of(WEEKS, "2025-02-24 06:00", "2025-04-03 12:00", "2025-01-24", OFF)
+    script = Script.of(WEEKS, "2025-03-03 06:00", "2025-03-27 12:00", "2025-01-31", OFF)
     with year(tmp_path / "home", script) as played:
         played.play()
         assert Verdict(played, Oracle(script)).complaints() == []

@@ -18,8 +18,8 @@ ERROR_AFTER = timedelta(hours=24)  # late by less is a WARN
 GRACE = timedelta(hours=1)  # from a delivery until its measures must be there
 TROUBLES = {
     What.DOWN: ("SOURCE_UNAVAILABLE", ERROR),
-    What.CUT: ("NOT_DELIVERED", ERROR),
-    What.PAGE: ("NOT_DELIVERED", ERROR),
+    What.CUT: ("SOURCE_UNAVAILABLE", ERROR),
+    What.PAGE: ("SOURCE_UNAVAILABLE", ERROR),
     What.COLUMNS: ("UNREADABLE", CRITICAL),
 }
 
@@ -109,11 +109,12 @@ def _contents(oracle: Oracle, key: Key) -> Iterator[Named]:
         if one.version.flaw is What.IMPOSSIBLE:
             yield _at(key, "TRADES_WITHOUT_SHARES", CRITICAL, one.at, after)
             if after is None or after - one.at > GRACE:
-                yield _at(key, "INCOMPLETE_STAGE_CHAIN", ERROR, one.at + GRACE, after)
+                yield _at(key, "INCOMPLETE_STAGE_CHAIN", ERROR, _since(oracle, one.at + GRACE), after)
         if one.version.flaw is What.DOUBLED:
             yield _at(key, "EXACT_DUPLICATE", WARN, one.at, after)
         if number:
-            yield _at(key, "RESTATED", INFO, one.at, after or _certified_again(oracle, key, one.at))
+            ends = [at for at in (after, _certified_again(oracle, key, one.at)) if at]
+            yield _at(key, "RESTATED", INFO, one.at, min(ends, default=None))
 
 
 def _certified_again(oracle: Oracle, key: Key, since: datetime) -> datetime | None:

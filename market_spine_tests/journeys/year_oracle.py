@@ -189,7 +189,7 @@ class Oracle:
         blocked = [span for tier in tiers for span in self.unusable(Key(week, tier))]
         found = []
         for at, end in zip(moments, ends, strict=True):
-            begin = at + timedelta(hours=hours)
+            begin = self._awake(at + timedelta(hours=hours))
             found += _without([Span(begin, end)] if end is None or begin < end else [], blocked)
         return [span for span in found if span.begin < self.script.end]
 

@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 
-from market_spine.automation.work import CLAIM_TAG
+from market_spine.assets.spine import CLAIM_TAG
 from market_spine.cli.care import everything
 from market_spine.domain.tiers import Tier
 from market_spine.store.operations_tables import EXECUTIONS, WORK_ITEMS, WORK_LOG
