@@ -71,7 +71,10 @@ def start_logging(settings: Settings) -> None:
     urls = [one.get_secret_value() for one in (settings.control_url, settings.dagster_url)]
     # Not by urlsplit: what is no URL is refused where it is used, by its name.
     passwords = [found[1] for url in urls if (found := re.search(r"://[^/:@]*:(.*)@", url))]
-    secrets = [settings.finra_client_secret.get_secret_value(), *passwords, *map(unquote, passwords)]
+    # Of channels the whole address: Slack's and others' have their token in the path.
+    channels = re.findall(r"://([^\s,}'\"]+)", settings.channel_urls.get_secret_value())
+    tokens = [part for one in channels for part in (one, *re.split(r"[/:@?&=]", one)) if len(part) >= 8]
+    secrets = [settings.finra_client_secret.get_secret_value(), *passwords, *map(unquote, passwords), *tokens]
     configure(settings.log_level, settings.log_format, secrets)
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from market_spine.assets.expected import schedule_of
 from market_spine.assets.tables import CALENDAR, tables_of
 from market_spine.domain.contracts import Feed
 from market_spine.domain.sqltext import literal
-from market_spine.governance.policy import load_schedules, load_use_cases
+from market_spine.governance.policy import load_use_cases
 from market_spine.store.publish import Extra
-
-PIPELINE = "weekly_refresh"  # whose schedule says how long a delivery is preliminary
 
 
 def trust_views(feed: Feed) -> Sequence[Extra]:
@@ -37,7 +36,7 @@ def _scores(feed: Feed) -> Extra:
 
 
 def _quality(feed: Feed) -> Extra:
-    hours = {one.pipeline: one.preliminary_hours for one in load_schedules(feed)}[PIPELINE]
+    hours = schedule_of(feed).preliminary_hours
     domain, raw = literal(feed.domain), literal(feed.sql_name("raw"))
     sql = f"""CREATE OR REPLACE VIEW {feed.name}_week_quality AS
         SELECT m.week_ending, m.tier,

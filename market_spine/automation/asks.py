@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 
-from market_spine.assets.expected import schedule_of
+from market_spine.assets.expected import PIPELINE, schedule_of
 from market_spine.assets.tables import tables_of
 from market_spine.domain.contracts import Feed
 from market_spine.domain.errors import WeekError
@@ -22,8 +22,6 @@ from market_spine.governance.work import Ask
 from market_spine.store import work
 from market_spine.store.store import Store
 from market_spine.store.work import Row
-
-PIPELINE = "weekly_refresh"
 
 
 def published_on(row: Schedule, day: date) -> Sequence[WeekKey]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from market_spine.assets.expected import PIPELINE
 from market_spine.assets.partitions import partition_key
 from market_spine.assets.spine import CORRELATION_TAG, Spine
 from market_spine.automation import asks
@@ -39,7 +40,7 @@ def name_of(feed: Feed, schedule: Schedule) -> str:
 def _job(feed: Feed, schedule: Schedule) -> Any:
     """The job of the pipeline's name, the feed's own or one that feeds share; a second look is a weekly refresh."""
     jobs = {job.name: job for job in (*jobs_of(feed), calendar_job(), health_job(feed))}
-    own = f"{feed.name}_{asks.PIPELINE if schedule.pipeline == RECHECK else schedule.pipeline}"
+    own = f"{feed.name}_{PIPELINE if schedule.pipeline == RECHECK else schedule.pipeline}"
     return jobs[own if own in jobs else schedule.pipeline]
 
 

@@ -30,19 +30,27 @@ def turn(path: Path, what: str, more: Callable[[], str] = str) -> Iterator[float
     ``what`` names it in messages. StoreError after `BUSY_SECONDS`, with the process that holds it and what ``more``
     knows of it; and where ``path`` cannot be opened.
     """
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDONLY | os.O_CREAT
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT  # NFS locks only what is open for writing
     try:
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise StoreError(f"{what}: cannot open {path}: {error.strerror}", f"make {path.parent} writable") from error
     try:
-        waited = _wait(descriptor, lambda: too_long(what, holders([path]), more()))
+        waited = _locked(descriptor, path, lambda: too_long(what, holders([path]), more()))
         try:
             yield waited
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may have the descriptor as well
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int, path: Path, failure: Callable[[], StoreError]) -> float:
+    try:
+        return _wait(descriptor, failure)
+    except OSError as error:
+        cause = f"{path} cannot be locked: {error.strerror}; network file systems lock no folders"
+        raise StoreError(cause, "put it on a local disk, and copy it from there") from error
 
 
 def _wait(descriptor: int, failure: Callable[[], StoreError]) -> float:
