@@ -50,15 +50,17 @@ class Spread:
         return asdict(self)
 
 
-def child(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, accepted: Sequence[int] = (0,)
-) -> Sample:
+def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a measured process sees: this project and nothing of the user's settings, but for ``settings``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": BYTE_CODE, **(settings or {})}
+
+
+def child(command: Sequence[str], settings: Mapping[str, str] | None = None, accepted: Sequence[int] = (0,)) -> Sample:
     """Run ``command`` to its end; RuntimeError with its last lines if it ends with a code that is not ``accepted``."""
-    settings = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    settings |= {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": BYTE_CODE, **(environment or {})}
     started = time.perf_counter()
     with subprocess.Popen(
-        command, env=settings, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=environment(settings), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         output = process.stdout.read() if process.stdout else ""
         _, status, usage = os.wait4(process.pid, 0)

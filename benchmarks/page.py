@@ -20,6 +20,9 @@ def render(results: Path) -> str:
         "backfill_short": _backfills,
         "week": _week,
         "queries": _queries,
+        "contention": _contention,
+        "kills": _kills,
+        "year": _year,
         "doctor": _doctor,
         "start": _start,
         "stages": _stages,
@@ -173,6 +176,103 @@ def _doctor(found: dict[str, Any]) -> str:
         + "\nA tick of each sensor that has to look at everything, as after a new capture (without news a tick is one"
         f" query). The first tick of readiness signs {one['certificates']:,} certificates, since the preliminary period"
         " of all weeks has just ended:\n\n" + _table(("sensor", "first s", "later s", "target (s)"), ticks)
+    )
+
+
+def _contention(found: dict[str, Any]) -> str:
+    one = found["contention"]
+    text = (
+        "## Many at once\n\n"
+        f"Eight processes write and sixteen read one store of two weeks for {one['seconds']:g} s: far more than two"
+        " cores can serve, so that what is shown is who waits for whom. A wait is from asking for the write lock to"
+        " having it; a command's own are part of its time. Lost is what a writer was told is done and the store has"
+        " not; `spine verify` looks at everything afterwards.\n"
+    )
+    for name in ("sqlite", "postgres"):
+        text += "\n" + _crowd({"sqlite": "SQLite", "postgres": "PostgreSQL"}[name], one[name])
+    rows = [
+        (name, f"{held['operations']:,}", *_milliseconds(held["wait_seconds"]), held["least"], held["most"])
+        for name, held in one["fairness"].items()
+    ]
+    head = ("writers on SQLite", "transactions", "wait p50 ms", "p99", "max", "least lucky writer", "most lucky")
+    return (
+        f"{text}\nEight writers that never rest, for 10 s (decision"
+        " [0024](decisions/0024-writers-queue-and-faults-have-remedies.md)):\n\n" + _table(head, rows)
+    )
+
+
+def _crowd(title: str, one: dict[str, Any]) -> str:
+    head = (title, "processes", "operations", "failed", "s p50", "p99", "max", "waits", "wait p50 ms", "p99", "max")
+    rows = [
+        (
+            name,
+            held["processes"],
+            held["operations"],
+            held["failures"],
+            *(f"{value:.2f}" for value in held["seconds"].values()),
+            held["waits"] or "",
+            *_milliseconds(held["wait_seconds"]),
+        )
+        for name, held in (one["writers"] | one["readers"]).items()
+    ]
+    return _table(head, rows) + (
+        f"\n{one['transactions']:,} transactions in all; {one['lost_updates']} of {one['claims']:,} updates lost,"
+        f" {len(one['failures'])} failures, {len(one['differences'])} differences found by `spine verify`.\n"
+    )
+
+
+def _kills(found: dict[str, Any]) -> str:
+    one = found["kills"]
+    rows = [
+        (
+            kind,
+            held["kills"],
+            ", ".join(f"{name} {count}" for name, count in held["doing"].items()),
+            *(f"{held[name]['p50']:g} / {held[name]['max']:g}" if held[name] else "" for name in RECOVERY),
+            ", ".join(f"{count} {status}" for status, count in held["runs"].items()),
+        )
+        for kind, held in one["kinds"].items()
+    ]
+    items, runs = (", ".join(f"{count:,} {name}" for name, count in one[what].items()) for what in ("items", "runs"))
+    waits = ", ".join(f"`{name}` {ours} (shipped: {shipped})" for name, (shipped, ours) in one["waits"].items())
+    head = ("killed", "times", "while doing", "up again, seen: s p50 / max", "all done: s p50 / max", "its runs")
+    verdicts = "\n".join(f"* {name}: {'**no**' if against else 'yes'}" for name, against in one["verdicts"].items())
+    return (
+        f"## Kills\n\n{one['kills']} times `kill -9` in {one['seconds'] / 60:.0f} minutes, at random moments, at the"
+        " processes of a platform as `deploy/systemd` runs them, while work is asked for, commands run and readers"
+        " read; half of the way the source restates every week. Each died while others were still recovering, which is"
+        f" part of the times. At rest {one['seconds_to_rest']} s after the last one, without hands: {items} items of"
+        f" the work ledger; {runs} runs of Dagster's; {one['asked_again']} asked for again after three failures, as the"
+        f" next schedule does. Waits of dagster.yaml were shortened to the program's time: {waits} seconds.\n\n"
+        f"{_table(head, rows)}\nAfterwards:\n\n{verdicts}\n"
+    )
+
+
+RECOVERY = ("noticed", "recovered")
+
+
+def _milliseconds(seconds: dict[str, float]) -> list[str]:
+    return [f"{1000 * value:.1f}" for value in seconds.values()] or [""] * 3
+
+
+def _year(found: dict[str, Any]) -> str:
+    one = found["year"]
+    words = [name for name in next(iter(one["months"].values())) if name != "seconds"]
+    rows = [(month, *(held[name] for name in (*words, "seconds"))) for month, held in one["months"].items()]
+    whole = [sum(row[place] for row in rows) for place in range(1, len(words) + 2)]
+    rows.append(("in all", *whole[:-1], round(whole[-1])))
+    told = [f"* {text}\n" for text in one["complaints"]] or ["Everything is as it must be.\n"]
+    return (
+        "## A simulated year\n\n"
+        f"The daemon's decisions from the publication of week {one['first_week']} to that of {one['last_week']}:"
+        f" {one['ticks']:,} ticks of the real sensors at the moments at which something was due or had happened, real"
+        f" runs of what they asked for, and a loopback FINRA by a script of {one['lines_of_script']} faults"
+        " ([year.py](../benchmarks/year.py)): late by hours, days and weeks, empty, cut short, restated once, twice and"
+        " back, impossible, down; and five weeks without a platform. What had to follow was worked out from the script:"
+        " each version captured once and when it could first be had, each week certified when due, each fault named"
+        " where it is and as long as it lasts, nothing else named, each work item ended as its ask, the ledger as"
+        " Dagster's runs, nothing done by hand, `spine verify` clean. Versions are captures beyond the first of a partition;"
+        " certified are weeks by use.\n\n" + _table(("month", *words, "seconds"), rows) + "\n" + "".join(told)
     )
 
 

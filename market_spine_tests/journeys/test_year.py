@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,12 @@ OFF = ("2025-03-10 11:05", "2025-03-11 11:00")
 
 def test_six_weeks_without_hands(tmp_path: Path) -> None:
     """Prevents a week that is captured twice, late or never, certified too early or not at all, a fault that nobody is
-    told of, noise about what is no fault, and anything that needs a person."""
+    told of, noise about what is no fault, and anything that needs a person; and answers that nothing can contradict."""
     script = Script.of(WEEKS, "2025-03-03 06:00", "2025-03-27 12:00", "2025-01-31", OFF)
     with year(tmp_path / "home", script) as played:
         played.play()
         assert Verdict(played, Oracle(script)).complaints() == []
+        table = WEEKS.splitlines()
+        for line in table[2:]:
+            other = replace(script, text="\n".join(one for one in table if one != line))
+            assert Verdict(played, Oracle(other)).against_the_script() != [], f"nothing shows of: {line}"

@@ -7,7 +7,7 @@ with what is there (`year_verdict`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from market_spine_tests.journeys.year_oracle import ALL, SOON, USES, WATCHED, WINDOW, Oracle, Span, deadline, due
@@ -37,7 +37,15 @@ class Named:
 
 
 def names(oracle: Oracle) -> Iterator[Named]:
-    """Everything that must or may be named in the oracle's script."""
+    """Everything that must or may be named until the script ends."""
+    end = oracle.script.end
+    for one in _every(oracle):
+        if one.span.begin + SOON < end:
+            is_over = one.span.end is not None and one.span.end < end
+            yield one if is_over else replace(one, span=Span(one.span.begin, None))
+
+
+def _every(oracle: Oracle) -> Iterator[Named]:
     for key in oracle.script.keys:
         yield from _gaps(oracle, key)
         yield from _answers(oracle, key)

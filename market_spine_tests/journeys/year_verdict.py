@@ -44,14 +44,15 @@ class Verdict:
     def complaints(self) -> list[str]:
         """Whatever is not as it must be, in words; nothing where all is."""
         return [
-            *self._captures(),
-            *self._certificates(),
-            *self._names(),
-            *self._items(),
+            *self.against_the_script(),
             *self._runs(),
             *self._hands(),
             *(f"verify: {one.kind} {one.name}: {one.detail}" for one in everything(self.year.scene.spine.store)),
         ]
+
+    def against_the_script(self) -> list[str]:
+        """What is not as the script says."""
+        return [*self._captures(), *self._certificates(), *self._names(), *self._items()]
 
     def rows(self, table: sa.Table, *order: sa.Column[Any]) -> list[Row]:
         with self.year.scene.spine.store.control.read() as connection:
@@ -99,12 +100,9 @@ class Verdict:
             if float(count) != sessions_of(week):
                 yield f"{week} has {count} sessions, not {sessions_of(week)}"
 
-    def certified(self, week: date, use: str) -> list[Span]:
-        """While a week was certified, as the log of verdicts says."""
-        return self._certified.get((week, use), [])
-
     @cached_property
-    def _certified(self) -> dict[tuple[date, str], list[Span]]:
+    def certified(self) -> dict[tuple[date, str], list[Span]]:
+        """While each week was certified for each use, as the log of verdicts says."""
         found: dict[tuple[date, str], list[Span]] = defaultdict(list)
         since: dict[tuple[date, str], datetime] = {}
         for row in self.rows(READINESS_LOG, READINESS_LOG.c.seq):
@@ -121,7 +119,7 @@ class Verdict:
         """Certified from when it must be; for minutes not, where something under it was captured anew."""
         for week in sorted({key.week for key in self.oracle.script.keys}):
             for use in USES:
-                wanted, there = self.oracle.certified(week, use), self.certified(week, use)
+                wanted, there = self.oracle.certified(week, use), self.certified.get((week, use), [])
                 excuses = [*(at for span in wanted for at in span if at), *self.oracle.shaken(week, use)]
                 for word, span in _differences(wanted, there, self.oracle.script.end):
                     length = (span.end or self.oracle.script.end) - span.begin
@@ -158,6 +156,16 @@ class Verdict:
             place = (one.code, one.week, one.tier, one.severity)
             found[place][0 if one.is_required else 1].append(one.span)
         return {place: (_merged(must), _merged([*must, *may])) for place, (must, may) in found.items()}
+
+    @cached_property
+    def faults(self) -> list[datetime]:
+        """When each fault was named that had to be."""
+        return [
+            span.begin
+            for place, (must, _) in self.wanted_names.items()
+            for span in self.named.get(place, ())
+            if place[3] != INFO and any(_is_near(one, span) for one in must)
+        ]
 
     def _names(self) -> Iterator[str]:
         """Every fault by its name, at its place, for as long as it lasts; and nothing else that asks for somebody."""
