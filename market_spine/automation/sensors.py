@@ -4,8 +4,8 @@
   shows the verdicts in Dagster.
 * expectations: compares what is due with what is there, whether or not any run started; beats, so that it is known to
   live.
-* stale: asks for runs that make again what is out of date, and make what a load left unmade in the watched weeks; one
-  stage at a tick, so that inputs come before what reads them.
+* stale: asks for runs that make again what is out of date, and make what a load left unmade in the watched weeks and
+  in those that the work ledger loaded; one stage at a tick, so that inputs come before what reads them.
 
 A look costs one cheap query where nothing happened. What a tick finds goes through `governance`, as for the commands.
 """
@@ -34,10 +34,12 @@ from market_spine.governance.staleness import Place, Recompute, to_recompute, un
 from market_spine.store.ledger import Run, newest, newest_seq
 from market_spine.store.plan import Target
 from market_spine.store.readiness import held, logged_after, weeks_captured
+from market_spine.store.work import weeks_done
 
 SECONDS = 30  # between two looks; a look without news takes about 10 ms
 QUIET = timedelta(seconds=10)  # a load goes from run to run within a second; what it leaves after that is ours
 BUSY = timedelta(minutes=10)  # a run that is older and still not over was killed, or is a long one that makes its own
+DONE = timedelta(days=7)  # for so long a week that the ledger loaded is looked at, however old it is
 UNDER_WAY = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -206,7 +208,8 @@ def _stale_sensor(feed: Feed) -> dg.SensorDefinition:
             plan = to_recompute(connection, derived_of(feed))
             raw = feed.sql_name("raw")
             watched = sorted(weeks_captured(connection, raw))[-schedule_of(feed).watch_weeks :]
-            never = unmade(connection, derived_of(feed), raw, watched)
+            done = weeks_done(connection, feed.domain, now - DONE)  # of the ledger, whose runs are by tier only
+            never = unmade(connection, derived_of(feed), raw, done.union(watched))
         asked, requests = _requests(feed, plan, never, seq)
         context.update_cursor(json.dumps({"seen": seen, "asked": asked}))
         if requests and asked == cursor.get("asked"):

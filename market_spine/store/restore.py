@@ -76,7 +76,7 @@ def _refuse_used(store: Store, record: Record) -> None:
         )
     if home.root.is_dir() and not is_begun and (held := sorted(one.name for one in home.root.iterdir())):
         raise StoreError(
-            f"the home {home.root} is not empty: {held[0]}",
+            f"the home {home.root} is not empty: {', '.join(held)}",
             "name an empty folder, or a new one: spine --home FOLDER restore BACKUP",
         )
     if is_begun or not store.control.files:  # asking a database that is a file would make it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -80,6 +80,12 @@ def counts(connection: sa.Connection, domain: str) -> dict[str, int]:
     """State -> how many items are in it."""
     select = sa.select(W.state, sa.func.count()).where(W.domain == domain).group_by(W.state)
     return {state: int(count) for state, count in connection.execute(select)}
+
+
+def weeks_done(connection: sa.Connection, domain: str, since: datetime) -> set[date]:
+    """Weeks of which an item was completed after ``since``."""
+    is_done = sa.and_(W.domain == domain, W.state == WorkState.COMPLETE, W.completed_at > since)
+    return set(connection.scalars(sa.select(W.week_ending).where(is_done).distinct()))
 
 
 def log_of(connection: sa.Connection, item_id: int) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from market_spine.automation import work as automation
+from market_spine.domain.keys import WeekKey
 from market_spine.governance import work as ledger
 from market_spine.governance.work import Ask
 from market_spine.sources.finra_api import FinraApiSource
@@ -199,3 +200,17 @@ def test_what_nobody_carries_out_any_more_is_put_down_and_tried_again(desk: Desk
     assert (desk.item(OTC)["error_class"], desk.item(OTC)["last_error"]) == ("transient", automation.DIED)
     assert desk.history(number) == ["PENDING", "RUNNING", "RETRY_WAIT"]
     assert alive.dead(desk.scene.spine.store.home) == []
+
+
+def test_an_old_week_gets_its_tables_of_all_tiers_too(tmp_path: Path) -> None:
+    """Prevents an item from being COMPLETE whose tables by week nobody ever makes: its week is watched no longer."""
+    weeks = [date(2025, 8, 22) + timedelta(weeks=number) for number in range(13)]
+    for desk in a_desk(tmp_path / "home", {(week, OTC): rows(100) for week in weeks}):
+        desk.scene.run("otc.ingest_week", *(WeekKey(week, OTC) for week in weeks[1:]))
+        desk.calendar(str(weeks[0]))
+        desk.ask(WeekKey(weeks[0], OTC), priority=25)
+        desk.daemon.work()
+        desk.clock.forward(minutes=1)
+        (asked,) = [one for one in desk.daemon.look("otc_stale_sensor") if one.job_name == "otc_whole_weeks"]
+        assert asked.tags["dagster/asset_partition_range_start"] == "2025-08-22"
+        assert "otc/tier_split" in {one.to_user_string() for one in asked.asset_selection or ()}

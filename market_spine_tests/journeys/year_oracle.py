@@ -2,9 +2,10 @@
 named and for how long, and which asks may fail. Worked out from the script and from the documents' promises alone:
 
 * A week is looked for at 10:30 New York on its day. Where FINRA has nothing, every 30 minutes until the deadline (10:00
-  a day later), then at 10:30 of each weekday while it is among its tier's 12 newest.
-* What is there is fetched again on Wednesdays at 12:00 while it is among the 12 newest.
-* Where FINRA fails, twice more, 5 minutes apart; what cannot be used is not fetched again. Both wait for the next look.
+  a day later).
+* Where FINRA fails, twice more, 5 minutes apart; what cannot be used is not fetched again.
+* What is not there then, or could not be used, is looked for at 10:30 of each weekday, and what is there on Wednesdays
+  at 12:00: both while it is among its tier's 12 newest.
 * A platform that was off looks as soon as it is on, once for all that it missed.
 """
 
@@ -120,7 +121,7 @@ class Oracle:
             elif goes_on:
                 at = self._awake(at + AGAIN)
             else:
-                at, tries = self._next(key, at, is_there), 0
+                at, tries = self._next(key, at, is_there, is_failure), 0
 
     def _answer(self, key: Key, at: datetime) -> tuple[What | None, Version | None]:
         """What FINRA answers, and goes on to answer for some minutes: a script that changes just then is ambiguous."""
@@ -139,9 +140,9 @@ class Oracle:
             return self._awake(at)
         return self._tick(self._tick(self.script.begin))
 
-    def _next(self, key: Key, after: datetime, is_there: bool) -> datetime | None:
-        at = self._wednesday(after) if is_there else self._tick(after)
-        at = self._awake(at)
+    def _next(self, key: Key, after: datetime, is_there: bool, is_failure: bool) -> datetime | None:
+        weekly = [self._wednesday(after)] if is_there else []
+        at = self._awake(min([*weekly, self._tick(after)] if is_failure or not is_there else weekly))
         newer = [one for one in self.script.keys if one.tier is key.tier and one.week > key.week and due(one) <= at]
         return at if len(newer) < WATCHED else None
 
@@ -150,7 +151,7 @@ class Oracle:
 
     @staticmethod
     def _tick(after: datetime) -> datetime:
-        """The next weekday's look for what is not there."""
+        """The next weekday's look for what is missing or has failed."""
         day = after.astimezone(NEW_YORK).date()
         while new_york(day, REFRESH) <= after or day.weekday() > 4:
             day += DAY

@@ -134,7 +134,7 @@ def test_an_open_reader_keeps_its_state_while_a_new_file_is_swapped_in(three: St
         assert reader.execute("SELECT max(revision) FROM core_manifest").fetchall() == [(3,)]
     assert symbols(path, RAW) == ["D"]
     assert [one.name for one in path.parent.glob("*.duckdb*")] == [path.name]
-    assert list(path.parent.glob(".*")) == []
+    assert list(path.parent.glob(".market_spine*")) == []
 
 
 def test_extras_are_there_after_the_tables_they_read(three: Store) -> None:
@@ -152,7 +152,7 @@ def test_a_failed_publication_leaves_the_old_file_and_nothing_else(three: Store)
     with pytest.raises(duckdb.CatalogException):
         publish(three, {RAW: SALES}, [Extra("bad", "CREATE VIEW bad AS SELECT * FROM missing")])
     assert symbols(path, RAW) == ["B", "C"]
-    assert list(path.parent.glob(".*")) == []
+    assert list(path.parent.glob(".market_spine*")) == []
 
 
 def test_a_fresh_store_can_be_published(sqlite_store: Store) -> None:
