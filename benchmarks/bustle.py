@@ -112,7 +112,9 @@ class Bustle:
         if not wanted:
             return False
         now = datetime.now(UTC)
-        run = Run("bustle", uuid.uuid4().hex, now)
+        # What is asked for of one release is one process, so that it shares runs; a second look is another one.
+        process = f"release {self.release.since}" if priority == BACKFILL else uuid.uuid4().hex
+        run = Run("bustle", process, now)
         asks = [Ask(DOMAIN, PIPELINE, key, now, priority, None, params) for key in wanted]
         self.asked |= {row["id"] for row in enqueue(store, run, asks, "bustle").added}
         return True
@@ -183,7 +185,7 @@ class Bustle:
 
     def _words(self, dice: random.Random) -> tuple[str, ...]:
         key = dice.choice(self.keys)
-        first, last = sorted(dice.choice(self.keys).week_ending for _ in range(2))
+        first, last = sorted(dice.choice([one for one in self.keys if one.tier == key.tier]).week_ending for _ in "12")
         tier = ("--tier", key.tier_text)
         return dice.choice(
             [
@@ -191,7 +193,7 @@ class Bustle:
                 ("run", "otc.weekly_refresh", "-w", str(key.week_ending), *tier),
                 ("backfill", "--from", str(first), "--to", str(last), *tier),
                 ("work", "enqueue", "otc.weekly_refresh", "-w", str(key.week_ending), *tier, "-p", "force=true"),
-                ("work", "enqueue", "otc.weekly_refresh", "-p", f"from={first}", "-p", f"to={last}"),
+                ("work", "enqueue", "otc.weekly_refresh", "-p", f"from={first}", "-p", f"to={last}", *tier),
                 ("work", "reconcile"),
                 ("verify",),
             ]

@@ -31,7 +31,11 @@ SERVICES = {"server and runs": "code server"}
 
 @dataclass
 class Kill:
-    """One kill: what died, doing what; what had to recover, and how many seconds that took."""
+    """One kill: what died, doing what; and after how many seconds it had recovered.
+
+    Noticed: a service is up again and works, a run is known to be dead. Recovered: also its runs are over, and the
+    items that they were to do are done.
+    """
 
     kind: str
     doing: str
@@ -75,9 +79,10 @@ class Watch:
             undone = {row["id"] for row in work.items(connection, states=work.OPEN)}
         for kill in waiting:
             is_up = {"run worker": True, "command": True, "web interface": is_web_up}.get(kill.kind, tick > kill.at)
-            if kill.noticed is None and is_up and not kill.runs & going:
+            are_over = not kill.runs & going
+            if kill.noticed is None and is_up and (are_over or kill.kind in self.platform.services):
                 kill.noticed = at - kill.at
-            if kill.noticed is not None and not kill.items & undone:
+            if kill.noticed is not None and are_over and not kill.items & undone:
                 kill.recovered = at - kill.at
 
 

@@ -47,12 +47,10 @@ REST_LIMIT = 3600.0  # seconds after the last kill, after which it is a failure 
 SHORTER = {"max_runtime_seconds": (7200, 120), "start_timeout_seconds": (180, 60), "poll_interval_seconds": (30, 5)}
 
 
-def measure(kills: int = KILLS, seed: int = SEED, work: Path | None = None) -> dict[str, Any]:
-    """All of it, in ``work`` or a folder that is removed; what was killed, how it recovered, what holds afterwards."""
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        root = work or Path(folder)
-        root.mkdir(parents=True, exist_ok=True)
-        found = _scene(root / "home", _twins(root / "twin"), kills, seed)
+def measure(work: Path, kills: int = KILLS, seed: int = SEED) -> dict[str, Any]:
+    """All of it, in the folder ``work``; what was killed, how it recovered, and what holds afterwards."""
+    work.mkdir(parents=True)  # not one that an earlier time has left
+    found = _scene(work / "home", _twins(work / "twin"), kills, seed)
     print(table(found), flush=True)
     return found
 
@@ -77,6 +75,7 @@ def _scene(home: Path, twins: dict[str, Hashes], kills: int, seed: int) -> dict[
     from market_spine.domain.keys import WeekKey
     from market_spine.store.store import Store
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is started here is ended on every way out
     store = Store.at(home)
     store.ensure()
     _configure(home / "dagster")
@@ -143,7 +142,7 @@ def _kill(killer: Killer, kills: int) -> float:
     started = time.monotonic()
     deck = [kind for kind, share in KINDS.items() for _ in range(max(1, round(share * kills / 100)))]
     killer.dice.shuffle(deck)
-    for number, kind in enumerate(deck[:kills]):
+    for number, kind in enumerate(deck[: kills - 2]):  # two more come with the restatement
         if number == kills // 2:
             _restate(killer)
         if not killer.kill_one(kind):
@@ -235,10 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--work", type=Path, help="an empty folder that is kept, with logs and stores")
+    parser.add_argument("--work", type=Path, help="a new folder that is kept, with logs and stores")
     chosen = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended on every way out
-    return int(not is_well(measure(chosen.kills, chosen.seed, chosen.work and chosen.work.absolute())))
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+        work = (chosen.work or Path(folder) / "kills").absolute()
+        return int(not is_well(measure(work, chosen.kills, chosen.seed)))
 
 
 if __name__ == "__main__":

@@ -271,8 +271,11 @@ def _year(found: dict[str, Any]) -> str:
         " back, impossible, down; and five weeks without a platform. What had to follow was worked out from the script:"
         " each version captured once and when it could first be had, each week certified when due, each fault named"
         " where it is and as long as it lasts, nothing else named, each work item ended as its ask, the ledger as"
-        " Dagster's runs, nothing done by hand, `spine verify` clean. Versions are captures beyond the first of a partition;"
-        " certified are weeks by use.\n\n" + _table(("month", *words, "seconds"), rows) + "\n" + "".join(told)
+        " Dagster's runs, nothing done by hand, `spine verify` clean. Versions are captures beyond the first of a"
+        " partition; certified are weeks by use.\n\n"
+        + _table(("month", *words, "seconds"), rows)
+        + "\n"
+        + "".join(told)
     )
 
 

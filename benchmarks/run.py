@@ -60,7 +60,7 @@ def measures(work: Path, is_quick: bool, runs: int) -> dict[str, Callable[[], di
         "start": lambda: start.help_text(3 if is_quick else 15),
         "contention": lambda: contention.measure(5 if is_quick else contention.SECONDS),
         "year": lambda: year.measure(is_quick),
-        "kills": lambda: kills.measure(20 if is_quick else kills.KILLS),
+        "kills": lambda: kills.measure(work / "kills", 20 if is_quick else kills.KILLS),
         "doctor": lambda: doctor.measure(work, 8 if is_quick else 156, 2 if is_quick else 11),
         "backfill_short": lambda: backfill.many_weeks(work, few, runs),
         "week": lambda: backfill.restated_week(work, few, runs),
