@@ -75,14 +75,14 @@ def play(is_quick: bool) -> dict[str, Any]:
     from market_spine_tests.journeys.year_daemon import year
     from market_spine_tests.journeys.year_oracle import Oracle
     from market_spine_tests.journeys.year_script import Script
-    from market_spine_tests.journeys.year_verdict import Verdict
+    from market_spine_tests.journeys.year_verdict import Left, Verdict
 
     script = Script.of(YEAR, BEGIN, QUICK_END if is_quick else END, FIRST, OFF)
     with tempfile.TemporaryDirectory(prefix="year-") as folder, year(Path(folder) / "home", script) as played:
         started = time.perf_counter()
         played.play()
         seconds = time.perf_counter() - started
-        verdict = Verdict(played, Oracle(script))
+        verdict = Verdict(Left(played), Oracle(script))
         return {
             "first_week": FIRST_OF_YEAR,
             "last_week": LAST_OF_YEAR,
@@ -97,26 +97,26 @@ def play(is_quick: bool) -> dict[str, Any]:
 
 def months(verdict: Verdict) -> dict[str, dict[str, Any]]:
     """Month -> what happened in it; an ask counts where it was asked."""
-    counted: dict[str, Counter[str]] = {name: Counter() for name in verdict.year.months}
+    counted: dict[str, Counter[str]] = {name: Counter() for name in verdict.left.year.months}
 
     def count(word: str, at: Any) -> None:
         counted[f"{at:%Y-%m}"][word] += 1
 
-    for captures in verdict.captured.values():
+    for captures in verdict.left.captured.values():
         for number, row in enumerate(captures):
             count("versions" if number else "captured", row["captured_at"])
-    for spans in verdict.certified.values():
+    for spans in verdict.left.certified.values():
         count("certified", spans[0].begin)
     for at in verdict.faults:
         count("faults named", at)
-    for items in verdict.items.values():
+    for items in verdict.left.items.values():
         for row in items:
             count(row["state"].lower(), row["created_at"])
-    for name, month in verdict.year.months.items():
+    for name, month in verdict.left.year.months.items():
         counted[name]["runs"] = month.runs
     return {
         name: {word: counted[name][word] for word in FIGURES} | {"seconds": round(month.seconds, 1)}
-        for name, month in sorted(verdict.year.months.items())
+        for name, month in sorted(verdict.left.year.months.items())
     }
 
 

@@ -266,7 +266,7 @@ def reconcile(ctx: typer.Context) -> None:
     for row in settled:
         say(_line(row))
     if not settled:
-        note("[dim]the ledger and Dagster's runs agree[/]")
+        say("the ledger and Dagster's runs agree")
 
 
 def _line(row: Row) -> str:

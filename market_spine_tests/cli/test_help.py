@@ -67,6 +67,10 @@ def ready_for(name: str, home: Path) -> Iterator[None]:
     if not name.startswith("notify"):
         if name == "restore":
             call("backup", "backups/market-spine")
+        if name.startswith("work"):
+            call("work", "enqueue", "otc.weekly_refresh", "-w", "2025-10-10", "-t", "OTC")
+        if name == "work retry":
+            call("work", "run", "--source", "file:.")  # refused: the demo's weeks are generated
         yield
         return
     store = Store.at(home)

@@ -81,7 +81,7 @@ def test_what_cannot_be_is_told(home: Path, args: list[str], cause: str, remedy:
 def test_the_ledger_of_a_quiet_store_agrees(home: Path) -> None:
     """Prevents the command for doubts from failing where there is nothing to doubt."""
     answer = call("work", "reconcile")
-    assert (answer.code, answer.err.strip()) == (0, "the ledger and Dagster's runs agree")
+    assert (answer.code, answer.out.strip()) == (0, "the ledger and Dagster's runs agree")
 
 
 def test_a_week_that_is_not_published_waits_for_it(home: Path) -> None:

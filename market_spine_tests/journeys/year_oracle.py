@@ -134,11 +134,10 @@ class Oracle:
         return trouble, None if trouble else version
 
     def _first(self, key: Key) -> datetime | None:
-        """On its day; what was published before the platform began, on its second day: the first one shows the gap."""
+        """On its day; what was published before the platform began, on the day after its first load shows the gap."""
+        begin, days = self.script.begin, [new_york(published_on(one), REFRESH) for one in self.script.keys]
         at = new_york(published_on(key), REFRESH)
-        if at >= self.script.begin:
-            return self._awake(at)
-        return self._tick(self._tick(self.script.begin))
+        return self._awake(at if at >= begin else self._tick(min(day for day in days if day >= begin)))
 
     def _next(self, key: Key, after: datetime, is_there: bool, is_failure: bool) -> datetime | None:
         weekly = [self._wednesday(after)] if is_there else []

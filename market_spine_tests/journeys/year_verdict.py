@@ -35,24 +35,10 @@ HANDS_OFF = {"automated_check", "expectations", "work_sensor"}
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Left:
     """What a year left behind."""
 
     year: Year
-    oracle: Oracle
-
-    def complaints(self) -> list[str]:
-        """Whatever is not as it must be, in words; nothing where all is."""
-        return [
-            *self.against_the_script(),
-            *self._runs(),
-            *self._hands(),
-            *(f"verify: {one.kind} {one.name}: {one.detail}" for one in everything(self.year.scene.spine.store)),
-        ]
-
-    def against_the_script(self) -> list[str]:
-        """What is not as the script says."""
-        return [*self._captures(), *self._certificates(), *self._names(), *self._items()]
 
     def rows(self, table: sa.Table, *order: sa.Column[Any]) -> list[Row]:
         with self.year.scene.spine.store.control.read() as connection:
@@ -76,29 +62,14 @@ class Verdict:
         return found
 
     @cached_property
+    def sessions(self) -> list[tuple[date, float]]:
+        """The sessions by which each week's volumes were divided."""
+        query = "SELECT DISTINCT week_ending, CAST(session_count AS DOUBLE) FROM otc_volume_per_day"
+        return [(week, count) for week, count in self.year.scene.sql(query)]
+
+    @cached_property
     def executions(self) -> list[Row]:
         return self.rows(EXECUTIONS, EXECUTIONS.c.created_at)
-
-    def _captures(self) -> Iterator[str]:
-        """Each version once, when it could first be had."""
-        for key in sorted(self.captured.keys() | self.oracle.captures.keys()):
-            wanted, there = self.oracle.captures.get(key, []), self.captured.get(key, [])
-            told = f"{key.week} {key.tier}"
-            if len(wanted) != len(there):
-                times = ", ".join(f"{one['captured_at']:%m-%d %H:%M}" for one in there)
-                yield f"{told}: {len(there)} captures ({times}), {len(wanted)} versions"
-                continue
-            for one, row in zip(wanted, there, strict=True):
-                if not one.at <= row["captured_at"] <= one.at + SOON:
-                    at = row["captured_at"]
-                    yield f"{told} version {one.version.number}: captured {at}, not within {SOON} of {one.at}"
-            hashes, contents = [row["content_hash"] for row in there], [one.version.content for one in wanted]
-            if [hashes.index(one) for one in hashes] != [contents.index(one) for one in contents]:
-                yield f"{told}: contents {hashes} are not {contents}"
-        counted = self.year.scene.sql("SELECT DISTINCT week_ending, session_count FROM otc_volume_per_day")
-        for week, count in counted:
-            if float(count) != sessions_of(week):
-                yield f"{week} has {count} sessions, not {sessions_of(week)}"
 
     @cached_property
     def certified(self) -> dict[tuple[date, str], list[Span]]:
@@ -114,17 +85,6 @@ class Verdict:
         for place, at in since.items():
             found[place].append(Span(at, None))
         return found
-
-    def _certificates(self) -> Iterator[str]:
-        """Certified from when it must be; for minutes not, where something under it was captured anew."""
-        for week in sorted({key.week for key in self.oracle.script.keys}):
-            for use in USES:
-                wanted, there = self.oracle.certified(week, use), self.certified.get((week, use), [])
-                excuses = [*(at for span in wanted for at in span if at), *self.oracle.shaken(week, use)]
-                for word, span in _differences(wanted, there, self.oracle.script.end):
-                    length = (span.end or self.oracle.script.end) - span.begin
-                    if length > SOON or not any(timedelta(0) <= span.begin - one <= SOON for one in excuses):
-                        yield f"{week} for {use}: {word} from {span.begin} to {span.end}"
 
     @cached_property
     def named(self) -> dict[Place, list[Span]]:
@@ -148,6 +108,58 @@ class Verdict:
             close(number, None)
         return {place: _merged(spans) for place, spans in found.items()}
 
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a year left behind, and what it had to."""
+
+    left: Left
+    oracle: Oracle
+
+    def complaints(self) -> list[str]:
+        """Whatever is not as it must be, in words; nothing where all is."""
+        return [
+            *self.against_the_script(),
+            *self._runs(),
+            *self._hands(),
+            *(f"verify: {one.kind} {one.name}: {one.detail}" for one in everything(self.left.year.scene.spine.store)),
+        ]
+
+    def against_the_script(self) -> list[str]:
+        """What is not as the script says."""
+        return [*self._captures(), *self._certificates(), *self._names(), *self._items()]
+
+    def _captures(self) -> Iterator[str]:
+        """Each version once, when it could first be had."""
+        for key in sorted(self.left.captured.keys() | self.oracle.captures.keys()):
+            wanted, there = self.oracle.captures.get(key, []), self.left.captured.get(key, [])
+            told = f"{key.week} {key.tier}"
+            if len(wanted) != len(there):
+                times = ", ".join(f"{one['captured_at']:%m-%d %H:%M}" for one in there)
+                yield f"{told}: {len(there)} captures ({times}), {len(wanted)} versions"
+                continue
+            for one, row in zip(wanted, there, strict=True):
+                if not one.at <= row["captured_at"] <= one.at + SOON:
+                    at = row["captured_at"]
+                    yield f"{told} version {one.version.number}: captured {at}, not within {SOON} of {one.at}"
+            hashes, contents = [row["content_hash"] for row in there], [one.version.content for one in wanted]
+            if [hashes.index(one) for one in hashes] != [contents.index(one) for one in contents]:
+                yield f"{told}: contents {hashes} are not {contents}"
+        for week, count in self.left.sessions:
+            if count != sessions_of(week):
+                yield f"{week} has {count} sessions, not {sessions_of(week)}"
+
+    def _certificates(self) -> Iterator[str]:
+        """Certified from when it must be; for minutes not, where something under it was captured anew."""
+        for week in sorted({key.week for key in self.oracle.script.keys}):
+            for use in USES:
+                wanted, there = self.oracle.certified(week, use), self.left.certified.get((week, use), [])
+                excuses = [*(at for span in wanted for at in span if at), *self.oracle.shaken(week, use)]
+                for word, span in _differences(wanted, there, self.oracle.script.end):
+                    length = (span.end or self.oracle.script.end) - span.begin
+                    if length > SOON or not any(timedelta(0) <= span.begin - one <= SOON for one in excuses):
+                        yield f"{week} for {use}: {word} from {span.begin} to {span.end}"
+
     @cached_property
     def wanted_names(self) -> dict[Place, tuple[list[Span], list[Span]]]:
         """What must be named, and what may be, by the same places."""
@@ -163,19 +175,19 @@ class Verdict:
         return [
             span.begin
             for place, (must, _) in self.wanted_names.items()
-            for span in self.named.get(place, ())
+            for span in self.left.named.get(place, ())
             if place[3] != INFO and any(_is_near(one, span) for one in must)
         ]
 
     def _names(self) -> Iterator[str]:
         """Every fault by its name, at its place, for as long as it lasts; and nothing else that asks for somebody."""
         for place, (must, _) in sorted(self.wanted_names.items()):
-            there = self.named.get(place, [])
+            there = self.left.named.get(place, [])
             for span in must:
                 if not any(_is_near(span, one) for one in there):
                     was = ", ".join(map(_span, there)) or "not"
                     yield f"{_told(place)} had to be named {_span(span)}, but was {was}"
-        for place, there in sorted(self.named.items()):
+        for place, there in sorted(self.left.named.items()):
             _, may = self.wanted_names.get(place, ([], []))
             for span in there if place[3] != INFO else ():
                 if not any(_is_within(span, one) for one in may):
@@ -183,9 +195,9 @@ class Verdict:
 
     def _items(self) -> Iterator[str]:
         """Each ask once, and ended as what came of it; none open, none stuck."""
-        for key in sorted(self.items.keys() | self.oracle.looks.keys()):
+        for key in sorted(self.left.items.keys() | self.oracle.looks.keys()):
             wanted = self.asks(key)
-            there = [(row["created_at"], row["state"]) for row in self.items.get(key, [])]
+            there = [(row["created_at"], row["state"]) for row in self.left.items.get(key, [])]
             is_same = len(wanted) == len(there) and all(
                 state == ends and timedelta(0) <= at - asked <= SOON
                 for (asked, ends), (at, state) in zip(wanted, there, strict=True)
@@ -204,11 +216,11 @@ class Verdict:
 
     def _runs(self) -> Iterator[str]:
         """The ledger says what Dagster's runs say, each run once."""
-        runs = {run.run_id: run for run in self.year.scene.instance.get_runs()}
+        runs = {run.run_id: run for run in self.left.year.scene.instance.get_runs()}
         claims = Counter(run.tags[CLAIM_TAG] for run in runs.values() if CLAIM_TAG in run.tags)
         yield from (f"claim {claim} became {count} runs" for claim, count in claims.items() if count > 1)
         settled = defaultdict(list)
-        for row in self.rows(WORK_LOG, WORK_LOG.c.seq):
+        for row in self.left.rows(WORK_LOG, WORK_LOG.c.seq):
             if row["from_state"] == "RUNNING":
                 settled[row["execution_id"]].append(row)
         claimed = {run_id for run_id, run in runs.items() if CLAIM_TAG in run.tags}
@@ -218,24 +230,24 @@ class Verdict:
             is_whole = {row["to_state"] for row in settled[run_id]} == {"COMPLETE"}
             if is_whole and runs[run_id].status is not dg.DagsterRunStatus.SUCCESS:
                 yield f"run {run_id} is {runs[run_id].status}, its items are COMPLETE"
-        kept = {row["execution_id"]: row["status"] for row in self.executions}
+        kept = {row["execution_id"]: row["status"] for row in self.left.executions}
         if kept != {run_id: run.status.value for run_id, run in runs.items()}:
             yield f"core_executions has {len(kept)} runs, Dagster {len(runs)}, or their ends differ"
-        if self.year.counts["repeated requests"]:
-            yield f"{self.year.counts['repeated requests']} runs were asked for under the key of an earlier one"
+        if self.left.year.counts["repeated requests"]:
+            yield f"{self.left.year.counts['repeated requests']} runs were asked for under the key of an earlier one"
 
     def _hands(self) -> Iterator[str]:
         """Nobody did anything but the daemon's own definitions."""
-        schedules = set(self.year.daemon.schedules)
+        schedules = set(self.left.year.daemon.schedules)
         for table, column, known in (
             (WORK_ITEMS, "requested_by", schedules),
             (WORK_LOG, "actor", schedules | HANDS_OFF),
             (READINESS_LOG, "actor", HANDS_OFF),
         ):
-            strangers = {row[column] for row in self.rows(table)} - known
+            strangers = {row[column] for row in self.left.rows(table)} - known
             yield from (f"{table.name}.{column}: {one}" for one in sorted(strangers))
-        for run in self.year.scene.instance.get_runs():
-            if run.tags.get("dagster/sensor_name") not in {*schedules, *self.year.daemon.sensors}:
+        for run in self.left.year.scene.instance.get_runs():
+            if run.tags.get("dagster/sensor_name") not in {*schedules, *self.left.year.daemon.sensors}:
                 yield f"run {run.run_id} of {run.job_name} was started by hand"
 
 
