@@ -340,7 +340,7 @@ def test_a_list_that_leads_out_of_the_folder_is_refused(kept: tuple[Store, Path]
 def test_a_home_or_database_in_use_is_refused(kept: tuple[Store, Path], tmp_path: Path) -> None:
     """Prevents a restore over what somebody else has there."""
     store, folder = kept
-    with pytest.raises(StoreError, match="is not empty: .*captures"):
+    with pytest.raises(StoreError, match=r"is not empty: .*captures"):
         restore(store, folder)
     elsewhere = Store.at(tmp_path / "new", store.control.url)
     elsewhere.home.unfinished.parent.mkdir()
