@@ -59,7 +59,7 @@ def execution_sensor(feeds: Sequence[Feed]) -> dg.SensorDefinition:
             return dg.SkipReason("no run has ended since the last look")
         now = spine.clock()
         spine.store.ensure()
-        run = Run(f"sensor:{NAME}", f"sensor:{NAME}:{now:%Y%m%dT%H%M%S%f}", now)
+        run = Run.of_look(f"sensor:{NAME}", now)
         kept = export(spine.store, feeds, context.instance, run, LIMIT)
         if kept < LIMIT:
             context.update_cursor(seen)

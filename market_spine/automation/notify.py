@@ -71,7 +71,7 @@ def notification_sensor(feed: Feed) -> dg.SensorDefinition:
             return dg.SkipReason("nobody has subscribed")
         if cursor.get("seen") == seen["seen"] and not cursor.get("is_unsettled") and not seen["is_due"]:
             return dg.SkipReason("nothing was recorded, and nothing is due")
-        run = Run(f"sensor:{name}", f"sensor:{name}:{now:%Y%m%dT%H%M%S%f}", now)
+        run = Run.of_look(f"sensor:{name}", now)
         drafted, found = tell_all(spine, feed, channels, run, started + BUDGET)
         for row in drafted.told:
             context.log.info(f"{row['event']}: notice {row['id']} to {row['tellings']}: {row['title']}")

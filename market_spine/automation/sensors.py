@@ -54,11 +54,6 @@ def sensors_of(feed: Feed) -> list[dg.SensorDefinition]:
     return [_readiness_sensor(feed), _expectations_sensor(feed), _stale_sensor(feed)]
 
 
-def _run_of(name: str, now: datetime) -> Run:
-    """Who writes where a sensor does."""
-    return Run(f"sensor:{name}", f"sensor:{name}:{now:%Y%m%dT%H%M%S%f}", now)
-
-
 def _readiness_sensor(feed: Feed) -> dg.SensorDefinition:
     name = f"{feed.name}_readiness_sensor"
 
@@ -76,7 +71,7 @@ def _readiness_sensor(feed: Feed) -> dg.SensorDefinition:
         seen = _seen(spine, feed)
         if not _has_news(cursor, seen, now):
             return dg.SkipReason("nothing was recorded, and no preliminary period has ended")
-        found = scope.judge(spine.store, _run_of(name, now), feed)
+        found = scope.judge(spine.store, Run.of_look(f"sensor:{name}", now), feed)
         for one in found:
             context.log.info(one.message)
         told, weeks = _untold(context, spine, feed, cursor.get("told", 0))
@@ -175,7 +170,7 @@ def _expectations_sensor(feed: Feed) -> dg.SensorDefinition:
         now = spine.clock()
         spine.store.ensure()
         declare(spine.store, feed)
-        changes = scope.look(spine, feed, _run_of(name, now))
+        changes = scope.look(spine, feed, Run.of_look(f"sensor:{name}", now))
         for word in ("opened", "changed", "resolved"):
             for row in getattr(changes, word):
                 context.log.info(f"{word}: {row['severity']} {row['code']} {row['week_ending']} {row['tier']}")

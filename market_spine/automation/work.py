@@ -40,7 +40,6 @@ SECONDS = 15  # between two looks of the sensor; a look at an idle ledger is one
 CLAIMS = 4  # runs asked for at once: twice what Dagster runs, so that it never idles and priorities still count
 PARTITIONS = 39  # of one run: 13 weeks x 3 tiers take half a minute, after which more urgent work has its turn
 LOST = timedelta(minutes=5)  # a claim becomes a run within a tick of 60 s; without one after this it never will
-OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 DIED = "the process that carried it out died without a word: killed, or out of memory"
 STALE = timedelta(hours=2, minutes=10)  # Dagster ends a run after 2 h (dagster.yaml), where its daemon lives
 ACTOR, COMMAND = "work_sensor", "work_run"  # who claims
@@ -82,7 +81,7 @@ def work_sensor(feed: Feed) -> dg.SensorDefinition:
     )
     def look(context: dg.SensorEvaluationContext, spine: dg.ResourceParam[Spine]) -> Any:
         spine.store.ensure()
-        run = _run_of(f"sensor:{name}", spine)
+        run = Run.of_look(f"sensor:{name}", spine.clock())
         for row in reconcile(spine, feed, context.instance, run):
             context.log.info(f"item {row['id']} ({row['week_ending']} {row['tier']}): {row['state']}")
         asked = [one.request(feed) for one in orders(spine, feed, run, ACTOR)]
@@ -99,7 +98,7 @@ def carry_out(spine: Spine, feed: Feed, instance: dg.DagsterInstance, log_level:
     settled: list[Row] = []
     calendars: set[str] = set()  # asked for once: as Dagster's daemon, which runs a run key once
     while True:
-        run = _run_of(COMMAND, spine)
+        run = Run.of_look(COMMAND, spine.clock())
         settled += reconcile(spine, feed, instance, run, COMMAND)
         # One claim at a time: one that waits for the others would be given back, and done by somebody else as well.
         asked = [one for one in orders(spine, feed, run, COMMAND, limit=1) if one.key not in calendars]
@@ -114,12 +113,6 @@ def carry_out(spine: Spine, feed: Feed, instance: dg.DagsterInstance, log_level:
         by_week = [name for name, step in steps_of(feed).items() if not step.table.by_tier]
         run_launches(spine, feed, launches(feed, by_week, done), instance, log_level=log_level)
     return settled
-
-
-def _run_of(name: str, spine: Spine) -> Run:
-    """Who writes where a look at the ledger does."""
-    now = spine.clock()
-    return Run(name, f"{name}:{now:%Y%m%dT%H%M%S%f}", now)
 
 
 def reconcile(spine: Spine, feed: Feed, instance: dg.DagsterInstance, run: Run, actor: str = ACTOR) -> list[Row]:
@@ -141,7 +134,7 @@ def reconcile(spine: Spine, feed: Feed, instance: dg.DagsterInstance, run: Run, 
             if run.now - rows[0]["locked_at"] > LOST:
                 lost = Result(None, "its claim never became a run", WorkState.PENDING)
                 results |= dict.fromkeys(((row["id"], claim) for row in rows), lost)
-        elif found[0].status in OVER:
+        elif found[0].is_finished:
             made = results_of(instance, found[0], {_key(row) for row in rows})
             results |= {(row["id"], claim): made[_key(row)] for row in rows}
         else:
@@ -158,7 +151,7 @@ def _bury(spine: Spine, instance: dg.DagsterInstance) -> None:
     """
     for run_id in alive.dead(spine.store.home):
         run = instance.get_run_by_id(run_id)
-        if run and run.status not in OVER:
+        if run and not run.is_finished:
             instance.report_run_failed(run, DIED)
         alive.forget(spine.store.home, run_id)
 
@@ -276,7 +269,7 @@ def cancel(spine: Spine, instance: dg.DagsterInstance, run: Run, ids: Collection
         with spine.store.control.read() as connection:
             others = [row for row in work.items(connection, states=[WorkState.RUNNING]) if row["locked_by"] == claim]
         for one in instance.get_runs(dg.RunsFilter(tags={CLAIM_TAG: claim})):
-            if not others and one.status not in OVER:
+            if not others and not one.is_finished:
                 instance.run_coordinator.cancel_run(one.run_id)
     return before
 
@@ -284,7 +277,7 @@ def cancel(spine: Spine, instance: dg.DagsterInstance, run: Run, ids: Collection
 def is_ending(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether a run is over, or was told to end; a run of `spine work run` cannot be told."""
     run = instance.get_run_by_id(run_id)
-    return run is None or run.status in (*OVER, dg.DagsterRunStatus.CANCELING)
+    return run is None or run.is_finished or run.status is dg.DagsterRunStatus.CANCELING
 
 
 def _by(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:

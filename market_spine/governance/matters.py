@@ -22,6 +22,7 @@ from market_spine.domain.operations import NoticeKind
 from market_spine.domain.tiers import ALL_TIERS
 from market_spine.governance.calendar import CORRECTED
 from market_spine.governance.causes import roots
+from market_spine.governance.expectations import MINUTE
 from market_spine.governance.policy import UseCase
 from market_spine.governance.remedies import steps
 from market_spine.governance.restatement import RESTATED
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CHANNEL_FAILING = "CHANNEL_FAILING"
-MINUTE = "%Y-%m-%d %H:%M UTC"
 LONGEST = 400  # characters of a finding's own words; a message on a telephone is read to its third line
 Row = Mapping[str, Any]
 

@@ -128,6 +128,8 @@ def backup(
     """
     _refuse_place(store.home, folder)
     attempt(folder, make_folder, folder)
+    if has_secrets:
+        attempt(folder, lambda: folder.chmod(0o700))
     with turn(folder, f"the backup in {folder}"):
         earlier = read_record(folder) if (folder / RECORD).exists() else None
         known = {one.path: one for one in read_list(folder, earlier)} if earlier else {}

@@ -31,6 +31,11 @@ class Run:
     correlation_id: str
     now: datetime
 
+    @classmethod
+    def of_look(cls, name: str, now: datetime) -> Run:
+        """A sensor's or a command's look, which writes where no run of Dagster's does."""
+        return cls(name, f"{name}:{now:%Y%m%dT%H%M%S%f}", now)
+
     @property
     def names(self) -> dict[str, str]:
         """Its two ids by their names, for a line of the log."""

@@ -205,6 +205,7 @@ def test_secrets_come_on_demand_with_their_rights(kept: tuple[Store, Path], tmp_
     assert back_up(store, folder, has_secrets=True).record.has_secrets
     assert (folder / "keys" / "signing.pem").stat().st_mode & 0o777 == 0o600
     again = put_back(folder, tmp_path / "again")
+    assert folder.stat().st_mode & 0o777 == 0o700
     assert again.home.channels.read_text() == "channels"
     assert (again.home.keys / "signing.pem").stat().st_mode & 0o777 == 0o600
     assert again.home.keys.stat().st_mode & 0o777 == 0o700
