@@ -34,7 +34,7 @@ from market_spine.store.presence import Known
 from market_spine_tests.store.builders import T0
 
 T1, T2, OTC = Tier.NMS_TIER_1, Tier.NMS_TIER_2, Tier.OTC
-WEEKLY, CALENDAR, HEALTH = load_schedules(FEED)
+WEEKLY, RECHECK, CALENDAR, HEALTH = load_schedules(FEED)
 RAW_CHAIN = {Stage.INGESTED: ("otc_raw",)}
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -122,8 +122,9 @@ def test_expected_tells_what_is_due_and_what_should_be_there(now: str, is_due: b
 
 def test_nothing_is_expected_of_weeks_by_a_schedule_without_partitions() -> None:
     """Prevents a daily check from being taken for a partition that is missing."""
-    assert expected(HEALTH, [date(2025, 12, 12)], T0) == []
-    assert observe(facts({"OTC:2025-11-14": "2025-12-15 16:00"}), HEALTH, T0) == []
+    for schedule in (RECHECK, HEALTH):
+        assert expected(schedule, [date(2025, 12, 12)], T0) == []
+        assert observe(facts({"OTC:2025-11-14": "2025-12-15 16:00"}), schedule, T0) == []
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from market_spine.store.ledger import Run
 from market_spine.store.store import Store
 from market_spine_tests.store.builders import SALES, T0, batch, derived, raw
 
-WEEKLY, CALENDAR, HEALTH = load_schedules(FEED)
+WEEKLY, RECHECK, CALENDAR, HEALTH = load_schedules(FEED)
 TABLES: dict[str, Table] = {
     "otc_raw": FEED.raw,
     "reference_trading_calendar": reference.TRADING_CALENDAR,
@@ -180,7 +180,7 @@ def test_a_calendar_that_is_watched_is_expected_with_the_first_tier(store: Store
     As shipped it is not watched: it comes with the week, and a week without it has an incomplete chain.
     """
     assert not CALENDAR.is_watched
-    journey = Journey(store, [WEEKLY, replace(CALENDAR, watch_weeks=12), HEALTH], TABLES)
+    journey = Journey(store, [WEEKLY, RECHECK, replace(CALENDAR, watch_weeks=12), HEALTH], TABLES)
     journey.arrive(
         "2025-12-15 16:00", "ALL:2025-11-28", table_name="reference_trading_calendar", domain=reference.DOMAIN
     )
