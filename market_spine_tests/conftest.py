@@ -39,6 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("postgres"))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A group that xdist overlooks makes its store once per worker, and nothing else tells of it."""
+    lost = [one.nodeid for one in session.items if one.get_closest_marker("xdist_group") and "@" not in one.nodeid]
+    if getattr(session.config.option, "loadgroup", False) and lost:
+        pytest.exit(f"{len(lost)} tests would not stay on the worker of their group, first {lost[0]}", 3)
+
+
 @pytest.fixture
 def now() -> datetime:
     """Tuesday 2025-12-30 12:00 UTC: the day after FINRA published 2025-12-12 of Tier 1 and 2025-11-28 of the others."""

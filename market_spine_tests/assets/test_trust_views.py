@@ -30,6 +30,8 @@ from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, key, st
 from market_spine_tests.store.builders import T0, batch, raw
 from market_spine_tests.store.builders import WEEK as FRIDAY
 
+pytestmark = pytest.mark.xdist_group("trust")  # one store for all
+
 WEEK, BEFORE = "2025-11-14", "2025-11-07"
 TIERS = {"trading": {T1, T2, OTC}, "compliance": {T1, T2, OTC}, "research": {T1}}
 TABLES = [name for name in tables_of(FEED) if name != "reference_trading_calendar"]

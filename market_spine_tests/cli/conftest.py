@@ -47,6 +47,7 @@ def call(*args: str, width: int = 80, stdin: str | None = None, **env: str) -> A
     return Answer(result.exit_code, result.stdout, result.stderr)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One demo serves all: whoever reads it stays on one xdist worker."""
     for item in items:

@@ -25,7 +25,7 @@ from market_spine_tests.cli.conftest import Answer, call
 from market_spine_tests.governance.anomaly_desk import Desk, seen
 from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, key, staged
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("readiness")]
 WEEK = "2025-11-14"
 KEYS = {tier: key(WEEK, tier) for tier in (T1, T2, OTC)}
 PUBLISHED = datetime(2025, 12, 15, 16, tzinfo=UTC)  # Tier 2 and OTC of the week, an hour ago

@@ -6,7 +6,7 @@ What belongs here: playing one and reading its store. What does not: what a scen
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,24 @@ class Play:
         return found
 
 
-def played(name: Name, home: Path) -> Play:
-    """The scenario, played in ``home``; its engine is the caller's to close."""
+@dataclass
+class Plays:
+    """Scenarios, each played below ``folder`` when it is first asked for; `close` them all."""
+
+    folder: Path
+    made: dict[Name, Play] = field(default_factory=dict)
+
+    def of(self, name: Name) -> Play:
+        if name not in self.made:
+            self.made[name] = _played(name, self.folder / name)
+        return self.made[name]
+
+    def close(self) -> None:
+        for one in self.made.values():
+            one.engine.close()
+
+
+def _played(name: Name, home: Path) -> Play:
     answer = call("--home", str(home), "demo", "--scenario", name)
     engine = duckdb.connect(config=config(2))
     if answer.code == 0:  # else there is nothing to ask, and whoever asks fails at once

@@ -40,7 +40,7 @@ from market_spine_tests.domain.vintage_lab import CARTER, MLK, closed, opened
 from market_spine_tests.governance.calendar_desk import BASELINE, PER_DAY, SIX_WEEKS, without
 from market_spine_tests.journeys.stage import Clock, Scene, staged
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("calendar")]
 LOADED = datetime(2025, 4, 7, 12, tzinfo=UTC)  # all tiers of 2025-03-07 are due
 WEEKS = weeks_between(date(2024, 12, 6), date(2025, 3, 7))
 KEYS = [WeekKey(week, tier) for week in WEEKS for tier in Tier]

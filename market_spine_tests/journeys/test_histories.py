@@ -141,7 +141,7 @@ def stored(told: Scene) -> tuple[set[Path], list[tuple[object, ...]]]:
 
 
 @slow
-@examples(8)
+@examples(4)
 @of_histories
 def test_doing_it_again_changes_nothing_and_every_law_holds(template: Path, history: list[Round]) -> None:
     """A rerun that makes captures of what is known, for its order of rows or for nothing, and broken laws."""
@@ -204,7 +204,7 @@ def broken_laws(told: Scene) -> list[tuple[str, str]]:
 
 
 @slow
-@examples(3)
+@examples(2)
 @of_histories
 def test_a_rebuild_and_the_published_relations_agree(template: Path, history: list[Round]) -> None:
     """A journal from which a history cannot be made again, and a second choice of versions unlike the first."""

@@ -11,13 +11,28 @@ from pathlib import Path
 import pytest
 
 from docs.pages import FOLDER, PAGES, PageError, Reader, Stores, current, difference
+from market_spine.cli.scenarios import Name
+from market_spine_tests.journeys.plays import Plays
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pages")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("plays")]
+
+
+class Shared(Stores):
+    """Scenarios as other tests have them too. No page shows what playing one prints."""
+
+    def __init__(self, plays: Plays) -> None:
+        super().__init__(plays.folder)
+        self.plays = plays
+
+    def make(self, name: str) -> Path:
+        if name and self.plays.of(Name(name)).answer.code == 0:
+            self.told[name] = self.plays.of(Name(name)).answer.out
+        return super().make(name)
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
-    return Stores(tmp_path_factory.mktemp("stores"))
+def stores(plays: Plays) -> Stores:
+    return Shared(plays)
 
 
 @pytest.mark.parametrize("name", PAGES)

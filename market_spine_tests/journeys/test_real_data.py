@@ -18,6 +18,8 @@ from market_spine.sources.files import FileSource
 from market_spine_tests.domain import calculation_lab as lab
 from market_spine_tests.journeys.stage import OTC, T1, Clock, Named, Scene, key, put, staged
 
+pytestmark = pytest.mark.xdist_group("real")  # one store for all
+
 WEEKS = {key("2025-11-14"): "finra_otc_weekly_otc_20251215.csv", key("2025-11-21"): "finra_otc_weekly_otc_20251222.csv"}
 SAMPLES = {key("2025-11-28", T1): "week_2025-12-13.psv", key("2025-12-05", T1): "week_2025-12-20.psv"}
 BOTH_TIERS = key("2025-11-21", T1)

@@ -27,7 +27,7 @@ from market_spine.store.trust_tables import ANOMALIES
 from market_spine_tests.cli.conftest import call
 from market_spine_tests.journeys.stage import FEW, OTC, POLICIES, T1, T2, Clock, Scene, key, line, put, staged, text
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("impact")]
 FRIDAY = "2025-11-14"
 NOVEMBER = key(FRIDAY)
 FIRST = datetime(2026, 1, 20, 12, tzinfo=UTC)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import cast
 
@@ -19,9 +18,9 @@ from market_spine.cli.scenario import Ending, Stage
 from market_spine.cli.scenarios import SCENARIOS, Name
 from market_spine.domain.weeks import weeks_between
 from market_spine_tests.cli.conftest import call
-from market_spine_tests.journeys.plays import WEEK, Play, played
+from market_spine_tests.journeys.plays import WEEK, Play, Plays
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("scenarios")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("plays")]
 ROWS = "SELECT {} FROM core_anomalies WHERE week_ending = '2025-11-14' AND code = ?"
 
 
@@ -29,28 +28,10 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-Plays = Callable[[Name], Play]
-
-
-@pytest.fixture(scope="module")
-def plays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plays]:
-    """Each scenario, played when it is first asked for."""
-    folder, made = tmp_path_factory.mktemp("scenarios"), dict[Name, Play]()
-
-    def play(name: Name) -> Play:
-        if name not in made:
-            made[name] = played(name, folder / name)
-        return made[name]
-
-    yield play
-    for one in made.values():
-        one.engine.close()
-
-
 @pytest.mark.parametrize("name", Name)
 def test_it_reads_well_at_80_columns(plays: Plays, name: Name) -> None:
     """Prevents a story that wraps, that ends in a traceback, or that breaks a number in two."""
-    play = plays(name)
+    play = plays.of(name)
     assert (play.answer.code, play.answer.err) == (0, "")
     lines = [line for line in play.answer.out.splitlines() if str(play.home) not in line]
     assert [line for line in lines if len(line) > 80] == []
@@ -82,7 +63,7 @@ def test_it_says_the_same_at_every_width(
     said = set()
     for width in ("60", "80", "200"):
         monkeypatch.setenv("COLUMNS", width)
-        SCENARIOS[name].explain(Ending(plays(name).engine))
+        SCENARIOS[name].explain(Ending(plays.of(name).engine))
         said.add(" ".join(capsys.readouterr().out.partition("What it means\n")[2].split()))
     (only,) = said
     assert len(only) > 200
@@ -91,7 +72,7 @@ def test_it_says_the_same_at_every_width(
 @pytest.mark.parametrize("name", Name)
 def test_the_published_file_says_what_the_store_says(plays: Plays, name: Name) -> None:
     """Prevents the file that people point their tools at from ending a chapter before the story does."""
-    play = plays(name)
+    play = plays.of(name)
     with duckdb.connect(str(play.home / "market_spine.duckdb"), read_only=True) as engine:
         for table in ("core_data_readiness", "core_anomalies", "core_certificate_log", "core_manifest"):
             query = f"SELECT * FROM {table} ORDER BY ALL"
@@ -101,7 +82,7 @@ def test_the_published_file_says_what_the_store_says(plays: Plays, name: Name) -
 @pytest.mark.parametrize("name", Name)
 def test_the_commands_at_its_end_work(plays: Plays, name: Name) -> None:
     """Prevents advice that fails, or finds nothing, when it is followed."""
-    told = plays(name).answer.out.partition("\nTry next\n")[2].strip().splitlines()
+    told = plays.of(name).answer.out.partition("\nTry next\n")[2].strip().splitlines()
     assert 1 <= len(told) <= 2
     for program, *words in map(shlex.split, told):
         assert program == "spine"
@@ -115,7 +96,7 @@ def test_the_commands_at_its_end_work(plays: Plays, name: Name) -> None:
 
 @pytest.fixture
 def missing(plays: Plays) -> Play:
-    return plays(Name.MISSING_TIER)
+    return plays.of(Name.MISSING_TIER)
 
 
 DUE, LATE, CAME, LATER = map(utc, ("2025-12-15 16:00", "2025-12-16 16:00", "2025-12-18 16:00", "2025-12-20 16:01"))
@@ -191,7 +172,7 @@ def test_the_week_is_used_when_it_is_whole_and_settled(missing: Play) -> None:
 
 @pytest.fixture
 def partial(plays: Plays) -> Play:
-    return plays(Name.PARTIAL_VENUES)
+    return plays.of(Name.PARTIAL_VENUES)
 
 
 def test_few_venues_are_one_warning_with_history(partial: Play) -> None:
@@ -235,7 +216,7 @@ def test_a_warning_does_not_block(partial: Play) -> None:
 
 @pytest.fixture
 def zero(plays: Plays) -> Play:
-    return plays(Name.ZERO_VOLUME)
+    return plays.of(Name.ZERO_VOLUME)
 
 
 def test_what_cannot_be_true_is_critical(zero: Play) -> None:
@@ -286,7 +267,7 @@ def test_the_week_is_blocked_however_old_it_is(zero: Play) -> None:
 
 @pytest.fixture
 def revised(plays: Plays) -> Play:
-    return plays(Name.LATE_REVISION)
+    return plays.of(Name.LATE_REVISION)
 
 
 FIRST, AGAIN, SECOND = map(utc, ("2025-12-17 16:01", "2025-12-17 17:00", "2025-12-19 17:01"))
@@ -348,7 +329,7 @@ def test_each_answer_has_its_certificate(revised: Play) -> None:
 
 @pytest.fixture
 def corrected(plays: Plays) -> Play:
-    return plays(Name.CALENDAR_CORRECTION)
+    return plays.of(Name.CALENDAR_CORRECTION)
 
 
 # Sessions of January 2025, as known on three evenings.
