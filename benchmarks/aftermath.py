@@ -43,12 +43,7 @@ def hashes(store: Store) -> Hashes:
 
 def unfinished(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Dagster's runs that are not over."""
-    import dagster as dg
-
-    from market_spine.automation.work import OVER
-
-    going = [status for status in dg.DagsterRunStatus if status not in OVER]
-    return list(instance.get_runs(dg.RunsFilter(statuses=going)))
+    return [one for one in instance.get_runs() if not one.is_finished]
 
 
 def rest(store: Store, instance: dg.DagsterInstance, bustle: Bustle, limit: float) -> float | None:

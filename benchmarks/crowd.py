@@ -195,8 +195,12 @@ def work(place: Place) -> Operation:
     def operation() -> Claims:
         run = place.run("work")
         key = WeekKey(date(2000, 1, 7) + timedelta(weeks=next(numbers)), Tier.OTC)
+
+        def choose(rows: list[dict[str, Any]], _running: int, _draw: str) -> dict[str, list[dict[str, Any]]]:
+            return {run.correlation_id: rows}
+
         (row,) = ledger.enqueue(store, run, [ledger.Ask(domain, "contention", key, run.now)], "contention").added
-        claims = ledger.claim(store, run, domain, lambda rows: {run.correlation_id: rows}, "contention")
+        claims = ledger.claim(store, run, domain, choose, "contention")
         results = {
             (one["id"], run.correlation_id): ledger.Result(None, "done", WorkState.COMPLETE)
             for one in claims[run.correlation_id]

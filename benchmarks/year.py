@@ -64,7 +64,7 @@ def measure(is_quick: bool = False) -> dict[str, Any]:
     """The year in a process of its own: its figures by month, and what was not as it must be."""
     quick = ["--quick"] if is_quick else []
     sample = child([sys.executable, "-m", "benchmarks.year", *quick])
-    found = json.loads(sample.output.strip().splitlines()[-1])
+    found: dict[str, Any] = json.loads(sample.output.strip().splitlines()[-1])
     found |= {"cpu_seconds": round(sample.cpu_seconds), "peak_mib": round(sample.peak_mib)}
     print(table(found), flush=True)
     return found
