@@ -153,15 +153,13 @@ def backup(
 def _refuse_place(home: Home, folder: Path) -> None:
     one, other = folder.resolve(), home.root.resolve()
     if one.is_relative_to(other) or other.is_relative_to(one):
-        raise StoreError(
-            f"{folder} and the home {home.root} lie within each other", "name a folder on another disk: spine backup X"
-        )
+        text = f"{folder} and the home {home.root} lie within each other"
+        raise StoreError(text, "name a folder on another disk: spine backup X")
     if folder.is_dir() and not (folder / RECORD).exists():
-        strange = [one.name for one in folder.iterdir() if one.name not in PARTS and not one.match("files-*.jsonl*")]
-        if strange := [name for name in strange if name not in (f"{RECORD}.tmp", "lost+found")]:
-            raise StoreError(
-                f"{folder} is no backup, and is not empty: {strange[0]}", "name an empty folder, or a new one"
-            )
+        known = {*PARTS, f"{RECORD}.tmp", "lost+found"}
+        if strange := [one for one in folder.iterdir() if one.name not in known and not one.match("files-*.jsonl*")]:
+            text = f"{folder} is no backup, and is not empty: {strange[0].name}"
+            raise StoreError(text, "name an empty folder, or a new one")
 
 
 def _snapshot(store: Store) -> Snapshot:
