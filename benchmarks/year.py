@@ -53,7 +53,7 @@ all         -     down        2025-10-08 11:40  2025-10-08 13:30  # and over a s
 2025-05-23  OTC   restated    2025-07-21 12:00
 2025-08-15  T1    columns     2025-09-02 06:00  2025-09-03 06:00  # another header for the day of publication
 2025-09-05  T2    doubled                                         # three rows twice
-2025-10-17  T1    late        2025-11-04 09:12                    # after the clocks went back
+2025-10-17  T1    late        2025-11-03 15:50                    # on the day after the clocks went back
 all         -     columns     2025-11-19 06:00  2025-11-20 06:00  # another header on the day of the second look
 2025-10-31  T2    restated    2025-12-02 12:00                    # on its third day
 """

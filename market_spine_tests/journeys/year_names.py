@@ -71,14 +71,19 @@ def _since(oracle: Oracle, at: datetime) -> datetime:
     return max(at, first) if script.is_on(max(at, first)) else script.on
 
 
+def _is_long(begin: datetime, end: datetime | None) -> bool:
+    """Whether somebody must see it: what comes and goes within one look may be named in between, or not."""
+    return end is None or end - begin > SOON
+
+
 def _gaps(oracle: Oracle, key: Key) -> Iterator[Named]:
     """What is not there, and what came late."""
     limit, arrival = deadline(key), _arrival(oracle, key)
     if arrival is not None and arrival <= limit:
         return
     since = _since(oracle, limit)
-    if arrival is None or since < arrival:
-        yield _at(key, "NOT_DELIVERED", ERROR, since, arrival, is_required=arrival is None or arrival - since > SOON)
+    if arrival is None or since <= arrival:
+        yield _at(key, "NOT_DELIVERED", ERROR, since, arrival, _is_long(since, arrival))
     if arrival is None:
         return
     if limit > oracle.script.begin:
@@ -147,11 +152,11 @@ def _followers(oracle: Oracle, key: Key) -> Iterator[Named]:
     for weeks in range(1, WINDOW + 1):
         follower = Key(key.week + weeks * WEEK, key.tier)
         made = _usable(oracle, follower) if follower in oracle.captures else None
-        if made is None or (usable is not None and made >= usable):
+        if made is None or (usable is not None and made > usable):
             continue
         older = [_usable(oracle, one) for one in oracle.script.keys if one.tier is key.tier and one.week < key.week]
         if any(one is not None and one <= made for one in older):
-            yield _at(follower, "INCOMPLETE_WINDOW", ERROR, made, usable)
+            yield _at(follower, "INCOMPLETE_WINDOW", ERROR, made, usable, _is_long(made, usable))
 
 
 def _weeks(oracle: Oracle, week: date) -> Iterator[Named]:
@@ -162,8 +167,7 @@ def _weeks(oracle: Oracle, week: date) -> Iterator[Named]:
         arrival, usable, limit = _arrival(oracle, key), _usable(oracle, key), deadline(key)
         if arrival is None or arrival > limit:
             since = _since(oracle, limit)
-            if arrival is None or since < arrival:
-                is_long = arrival is None or arrival - since > SOON
-                yield Named("MISSED_RUNS", week, ALL, ERROR, Span(since, arrival), is_long)
+            if arrival is None or since <= arrival:
+                yield Named("MISSED_RUNS", week, ALL, ERROR, Span(since, arrival), _is_long(since, arrival))
         if usable is None or usable > limit:
             yield Named("INCOMPLETE_TIER_SPLIT", week, ALL, WARN, Span(limit, usable), is_required=False)

@@ -2,7 +2,8 @@
 named and for how long, and which asks may fail. Worked out from the script and from the documents' promises alone:
 
 * A week is looked for at 10:30 New York on its day. Where FINRA has nothing, every 30 minutes until the deadline (10:00
-  a day later).
+  a day later). They count from the last answer, so that looks drift, by up to a minute each: no script depends on the
+  last of many.
 * Where FINRA fails, twice more, 5 minutes apart; what cannot be used is not fetched again.
 * What is not there then, or could not be used, is looked for at 10:30 of each weekday, and what is there on Wednesdays
   at 12:00: both while it is among its tier's 12 newest.
