@@ -75,7 +75,7 @@ def _work(kind: str, place: Place, report: str, ready: Any, stop: Any) -> None:
     logging.disable(logging.CRITICAL)
     chosen, told = KINDS[kind], Told(kind)
     if chosen is ALONE:
-        setattr(Control, "_turn", lambda _self: nullcontext())  # noqa: B010  # a method, which cannot be assigned to
+        setattr(Control, "turn", lambda _self: nullcontext())  # noqa: B010  # a method, which cannot be assigned to
     turns.tell = lambda _event, seconds, **_more: told.waits.append(seconds)
     operation = chosen.prepare(place)
     told.claims += operation()  # not counted: it imports

@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from market_spine.assets.calendar import RAW as CALENDAR_RAW
@@ -43,12 +44,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class RebuildReport:
-    """How many captures were made again and compared, which were kept as they are, and what differs."""
+    """How many captures were made again and compared, which were kept as they are, and what differs.
+
+    Where the control database was made anew: what ailed it, and under which name it is kept, if there was one.
+    """
 
     rebuilt: int = 0
     kept: int = 0
     differences: list[Difference] = field(default_factory=list)
     swapped: bool = False
+    ailment: str = ""
+    kept_database: Path | None = None
 
 
 def rebuild(spine: Spine, feeds: Sequence[Feed], swap: bool = True) -> RebuildReport:
@@ -64,9 +70,7 @@ def rebuild(spine: Spine, feeds: Sequence[Feed], swap: bool = True) -> RebuildRe
         elif not swap:
             report.differences.append(Difference("control", str(spine.store.control), ailment, "spine rebuild"))
         if swap and not report.differences:
-            if ailment:
-                exchange.renew(spine.store)
-            exchange.swap(spine.store, shadow.store)
+            report.ailment, report.kept_database = ailment, exchange.swap(spine.store, shadow.store, bool(ailment))
             report.swapped = True
         return report
     finally:

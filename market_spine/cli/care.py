@@ -143,6 +143,11 @@ def rebuild(
         publish_now(spine.store)  # the one that is there names files which are no longer the store's
     if form is Format.TABLE:
         say(f"{report.rebuilt:,} captures made again and compared, {report.kept:,} kept as they are")
+        if report.swapped and report.ailment:
+            say(f"{escaped(report.ailment)}; made anew")
+        if report.kept_database:
+            say("the old one is kept, to be looked into or removed:")
+            code(f"  {report.kept_database}")
     did = "exchanged for the old ones" if report.swapped else "nothing exchanged"
     differences(spine.store, report.differences, form, f"all of them agree; {did}")
 

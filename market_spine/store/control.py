@@ -36,6 +36,24 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _remember_file(path: Path, _connection: Any, record: Any) -> None:
+    record.info["file"] = _identity(path)
+
+
+def _refuse_another(path: Path, _connection: Any, record: Any, _proxy: Any) -> None:
+    """A rebuild puts another file in the place of a damaged database: who has that one open connects anew."""
+    if record.info["file"] != _identity(path):
+        raise sa.exc.DisconnectionError(f"{path} is another file by now")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _use_wal(connection: Any) -> None:
     """Switch a new database over. Two that do so at once are refused without the driver's wait: we wait ourselves."""
     patience = time.monotonic() + turns.BUSY_SECONDS
@@ -93,7 +111,9 @@ class Control:
             raise StoreError(f"control database {self.shown}: {error}", "make its folder writable") from error
         url = url.set(drivername="sqlite")
         engine = sa.create_engine(url, connect_args={"timeout": turns.BUSY_SECONDS, "check_same_thread": False})
+        event.listen(engine, "connect", partial(_remember_file, self.files[0]))  # before SQLite opens it
         event.listen(engine, "connect", _tune_sqlite)
+        event.listen(engine, "checkout", partial(_refuse_another, self.files[0]))
         event.listen(engine, "begin", _begin_sqlite)
         # Closing the last connection folds the -wal into the database, so that whoever copies that file has it all.
         atexit.register(_close, weakref.ref(engine))
@@ -118,7 +138,7 @@ class Control:
         A wait above a second is logged; one of `turns.BUSY_SECONDS` ends as a StoreError that names who is in the way.
         """
         started = time.monotonic()
-        with self._open() as connection, self._turn(), connection.begin():
+        with self.turn(), self._open() as connection, connection.begin():
             if self.is_postgres:
                 # Every statement after the lock must see what was committed while we waited for it, whatever isolation
                 # the server's own default is; and like SQLite's, a wait ends.
@@ -128,8 +148,11 @@ class Control:
             turns.tell("control_lock_waited", time.monotonic() - started, database=self.shown)
             yield connection
 
-    def _turn(self) -> AbstractContextManager[object]:
-        """The place in a queue before SQLite's lock, which is the guarantee, but not fair; PostgreSQL's is both."""
+    def turn(self) -> AbstractContextManager[object]:
+        """The place in a queue before SQLite's lock, which is the guarantee, but not fair; PostgreSQL's is both.
+
+        Whoever has it may also put another file in the place of the database.
+        """
         if not self.files:
             return nullcontext()
         more = partial(failures.newest, self.engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from market_spine.store.ledger import newest_seq
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 
+MEANWHILE = ("the store was written to while it was rebuilt", "run spine rebuild again")
 KEEP = "keep the live store; see which of the two is right with: spine captures show CAPTURE_ID"
 
 
@@ -62,29 +64,12 @@ def _shortened(held: Mapping[int, str], written: Mapping[int, str]) -> str:
     return ""
 
 
-def renew(live: Store) -> None:
-    """An empty control database in the place of an ailing one, which is kept beside it under another name."""
-    live.control.dispose()
-    if not live.control.is_postgres:
-        database = Path(str(sa.make_url(live.control.url).database))
-        aside = f".damaged-{uuid.uuid4().hex[:8]}"
-        for path in (database, *(database.with_name(database.name + end) for end in ("-wal", "-shm"))):
-            if path.exists():
-                path.rename(path.with_name(path.name + aside))
-    else:
-        with live.control.write() as connection:
-            connection.execute(sa.text("DROP VIEW IF EXISTS core_stage_completions"))
-            METADATA.drop_all(connection)
-            for name in ("core_migrations", "alembic_version"):
-                connection.execute(sa.text(f"DROP TABLE IF EXISTS {name}"))
-    live.control.ensure()  # not of the store, which takes an empty database beside a journal for a lost one
-
-
-def swap(live: Store, shadow: Store) -> None:
+def swap(live: Store, shadow: Store, is_ailing: bool) -> Path | None:
     """Move the shadow's files beside the live ones and put its rows in the place of the live rows, in one transaction.
 
     The old files stay until `gc`: whoever reads them now finishes. A kill before the transaction leaves loose files.
     StoreError, and no row changed, where the live store has a batch that the shadow has not: one was written meanwhile.
+    Of a database that ``is_ailing`` no row is taken over; a file is kept as a whole, under the name that is given back.
     """
     with shadow.control.read() as connection:
         rows = {table: [dict(row) for row in connection.execute(sa.select(table)).mappings()] for table in JOURNALLED}
@@ -95,11 +80,49 @@ def swap(live: Store, shadow: Store) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         fsync_folder(target.parent)
+    if is_ailing and not live.control.is_postgres:
+        return _put_in_place(live, shadow, max((row["seq"] for row in rows[BATCHES]), default=0))
+    if is_ailing:
+        _empty(live)
     with live.control.write() as connection:
         if set(connection.scalars(sa.select(BATCHES.c.batch_id))) - {row["batch_id"] for row in rows[BATCHES]}:
-            raise StoreError("the store was written to while it was rebuilt", "run spine rebuild again")
+            raise StoreError(*MEANWHILE)
         for table in reversed(JOURNALLED):
             connection.execute(sa.delete(table))
         for table in JOURNALLED:
             if rows[table]:
                 connection.execute(sa.insert(table), rows[table])
+    return None
+
+
+def _put_in_place(live: Store, shadow: Store, last: int) -> Path | None:
+    """The shadow's database, whole, as the live one, while nobody writes; who has the old one open connects anew.
+
+    The name under which the old one is kept, if there was any.
+    """
+    shadow.control.dispose()  # folds its -wal into it
+    live.control.dispose()
+    database, wal, index = live.control.files
+    kept = database.with_name(f"{database.name}.damaged-{uuid.uuid4().hex[:8]}")
+    with live.control.turn():
+        if max(journal.written(live.home.journal), default=0) != last:
+            raise StoreError(*MEANWHILE)
+        is_there = database.exists()
+        if is_there:
+            os.link(database, kept)  # so that there is a database under its name at every moment
+        if wal.exists():
+            wal.rename(f"{kept}-wal")  # may hold the last of what was committed, where the name says that it belongs
+        index.unlink(missing_ok=True)
+        shadow.control.files[0].replace(database)
+        fsync_folder(database.parent)
+    return kept if is_there else None
+
+
+def _empty(live: Store) -> None:
+    """Every table of a server's database made anew, without rows."""
+    with live.control.write() as connection:
+        connection.execute(sa.text("DROP VIEW IF EXISTS core_stage_completions"))
+        METADATA.drop_all(connection)
+        for name in ("core_migrations", "alembic_version"):
+            connection.execute(sa.text(f"DROP TABLE IF EXISTS {name}"))
+    live.control.ensure()  # not of the store, which takes an empty database beside a journal for a lost one

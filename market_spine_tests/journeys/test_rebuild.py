@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,18 @@ from market_spine.assets.rebuild import RebuildReport, rebuild
 from market_spine.assets.tables import steps_of
 from market_spine.domain.errors import StoreError
 from market_spine.feeds.otc import FEED
+from market_spine.governance.subscriptions import Wish, subscribe
 from market_spine.store import exchange
+from market_spine.store.files import fsync_folder
 from market_spine.store.gc import collect
+from market_spine.store.ledger import Run, newest_seq
 from market_spine.store.schema import JOURNALLED, MANIFEST
+from market_spine.store.store import Store
 from market_spine.store.verify import verify
 from market_spine_tests.journeys.bad_files import row, with_rows
 from market_spine_tests.journeys.stage import OTC, POLICIES, T1, Scene, key, line, lines, put, staged, text
+
+pytestmark = pytest.mark.xdist_group("rebuild")  # one history for all
 
 WEEK, NEXT, BLOCKED = key("2025-11-14"), key("2025-11-21"), key("2025-11-28")
 VERSIONED, OVERWRITE, SKIP, MERGE = POLICIES.values()
@@ -237,6 +243,49 @@ def test_a_damaged_control_database_is_kept(history: Scene, closed: Path) -> Non
         rebuilt(stage)
     (kept,) = closed.glob("control.db.damaged-*")
     assert kept.read_bytes() == garbage
+
+
+def test_who_has_the_damaged_database_open_goes_on_with_the_new_one(history: Scene, closed: Path) -> None:
+    """A platform that runs on beside a repair: its ticks would go to the old file, unseen, and set aside journal
+    entries of the new one."""
+    platform = Store.at(closed, threads=1)
+    with platform.control.read() as connection:  # its pool keeps the connection
+        before = newest_seq(connection)
+    fill_the_control_database_with_garbage(closed)
+    with staged(closed, history.spine.source, history.clock) as stage:
+        rebuilt(stage)
+        note(stage.spine.store, "another-process")
+        note(platform, "the-platform")
+        with platform.control.read() as connection:
+            assert newest_seq(connection) == before + 2
+        assert verify(stage.spine.store) == []
+    assert [*platform.home.journal.rglob("*.orphan")] == []
+    platform.control.dispose()
+
+
+def note(store: Store, who: str) -> None:
+    """Some transaction."""
+    subscribe(store, Run(who, who, datetime(2030, 1, 1, tzinfo=UTC)), Wish(who, "a-channel"), who)
+
+
+def test_what_is_written_meanwhile_is_not_lost(history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction that commits after the journal was read, and before the new database is in its place."""
+    fill_the_control_database_with_garbage(closed)
+    garbage = (closed / "control.db").read_bytes()
+    with staged(closed, history.spine.source, history.clock) as stage:
+        journal = stage.spine.store.home.journal
+
+        def written_meanwhile(_folder: Path) -> None:
+            newest = max(journal.rglob("*.json.zst"))
+            later = f"{int(newest.name[:10]) + 1:010d}-{'0' * 32}.json.zst"
+            shutil.copy(newest, newest.with_name(later))
+            monkeypatch.setattr(exchange, "fsync_folder", fsync_folder)
+
+        monkeypatch.setattr(exchange, "fsync_folder", written_meanwhile)
+        with pytest.raises(StoreError, match="written to while it was rebuilt"):
+            rebuild(stage.spine, [FEED])
+    assert (closed / "control.db").read_bytes() == garbage
+    assert [*closed.glob("control.db.damaged-*")] == []
 
 
 def test_an_altered_landing_object_is_named(stage: Scene) -> None:
