@@ -9,6 +9,7 @@ import dagster as dg
 
 from market_spine.assets.scope import look, scope_of
 from market_spine.assets.spine import Spine
+from market_spine.assets.wholeness import look_through
 from market_spine.domain.contracts import Feed, Severity
 from market_spine.governance.causes import roots
 from market_spine.governance.digests import draft_digest
@@ -17,13 +18,14 @@ from market_spine.store.anomalies import open_rows
 
 @cache
 def health_job(feed: Feed) -> dg.JobDefinition:
-    """Looks through the watched weeks and writes every open root cause to the run's log, the gravest as errors."""
+    """Looks through the watched weeks and every stored file, and writes every open root cause to the run's log."""
 
     @dg.op(name=f"{feed.name}_look", description="Compare what is expected with what is there, and tell what is wrong.")
     def tell(context: dg.OpExecutionContext, spine: dg.ResourceParam[Spine]) -> None:
         spine.store.ensure()
         run = spine.run_of(context)
         look(spine, feed, run)
+        look_through(spine.store, feed, run)
         draft_digest(spine.store, run, feed, scope_of(feed).use_cases)
         with spine.store.control.read() as connection:
             wrong = [row for row in roots(open_rows(connection, feed.domain)) if row["severity"] != Severity.INFO]

@@ -119,7 +119,8 @@ def restore(ctx: typer.Context, folder: FolderArgument, form: FormatOption = For
 
     Example: spine --home restored restore backups/market-spine
     """
-    from market_spine.cli.care import WHOLE, differences, everything
+    from market_spine.assets.wholeness import everything
+    from market_spine.cli.care import WHOLE, differences
     from market_spine.cli.state import settings_of
     from market_spine.store.restore import finish
     from market_spine.store.restore import restore as put_back

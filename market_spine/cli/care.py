@@ -100,22 +100,11 @@ def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
 
     Example: spine verify
     """
+    from market_spine.assets.wholeness import everything
     from market_spine.cli.state import open_store, settings_of
 
     store = open_store(settings_of(ctx.obj))
     differences(store, everything(store), form, WHOLE)
-
-
-def everything(store: Store) -> list[Difference]:
-    """Whatever of a store is not as recorded: captures, control rows, landing, certificates."""
-    from market_spine.governance.certificates import verify as check_certificates
-    from market_spine.sources.landing import Landing
-    from market_spine.store.differences import Difference
-    from market_spine.store.verify import verify as check
-
-    landed = Landing(str(store.home.landing)).verify()
-    found = [*check(store), *(Difference("landing", one.name, one.reason, one.override) for one in landed)]
-    return list(dict.fromkeys([*found, *check_certificates(store)]))  # both read the journal
 
 
 def rebuild(
@@ -130,8 +119,10 @@ def rebuild(
     Example: spine rebuild --plan
     """
     from market_spine.assets.rebuild import rebuild as replay
+    from market_spine.assets.wholeness import look_through
     from market_spine.cli.state import feeds, settings_of
     from market_spine.settings import build_spine
+    from market_spine.store.ledger import Run
 
     spine = build_spine(settings_of(ctx.obj))
     if not spine.store.home.journal.is_dir():
@@ -140,6 +131,7 @@ def rebuild(
         )
     report = replay(spine, feeds(), swap=not plan)
     if report.swapped:
+        look_through(spine.store, feeds()[0], Run.of_look("rebuild", spine.clock()))  # closes what was told of damage
         publish_now(spine.store)  # the one that is there names files which are no longer the store's
     if form is Format.TABLE:
         say(f"{report.rebuilt:,} captures made again and compared, {report.kept:,} kept as they are")

@@ -37,6 +37,11 @@ def week_ending(value: date | str) -> date:
     return day
 
 
+def week_of(day: date) -> date:
+    """The Friday that ends the week that ``day`` is in; of a Saturday and a Sunday the one that comes."""
+    return day + timedelta(days=(FRIDAY - day.weekday()) % 7)
+
+
 def monday_of(friday: date) -> date:
     """The Monday that begins the week (the API's ``weekStartDate``)."""
     return friday - timedelta(days=4)

@@ -10,7 +10,7 @@ committed after it. A kill between the two sends the same message again: at leas
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from market_spine.domain.captures import Stage
@@ -19,7 +19,7 @@ from market_spine.domain.errors import QueryError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.operations import ReceiptState
 from market_spine.domain.publication import NEW_YORK
-from market_spine.domain.weeks import FRIDAY
+from market_spine.domain.weeks import week_of
 from market_spine.domain.work import ErrorClass, wait_after
 from market_spine.governance.anomalies import Changes, Observation, record
 from market_spine.governance.matters import CHANNEL_FAILING
@@ -105,7 +105,7 @@ def observe_channels(store: Store, run: Run, domain: str, outcomes: Mapping[str,
     for channel, error in outcomes.items():
         row = held.get(channel)
         if error is not None or row is not None:
-            week = row["week_ending"] if row else _week_of(run.now)
+            week = row["week_ending"] if row else week_of(run.now.astimezone(NEW_YORK).date())
             observed.append(_observation(domain, channel, week, error))
     return record(store, run, observed, NOTIFICATIONS, counts_repeats=False) if observed else Changes()
 
@@ -114,12 +114,6 @@ def _failing(connection: Connection, domain: str) -> dict[str, Row]:
     """Channel -> its open anomaly."""
     rows = anomalies.open_rows(connection, domain)
     return {row["table_name"].partition(":")[2]: row for row in rows if row["code"] == CHANNEL_FAILING}
-
-
-def _week_of(now: datetime) -> date:
-    """The Friday that ends the week in which a channel began to fail: an anomaly has one."""
-    day = now.astimezone(NEW_YORK).date()
-    return day + timedelta(days=(FRIDAY - day.weekday()) % 7)
 
 
 def _observation(domain: str, channel: str, week: date, error: str | None) -> Observation:

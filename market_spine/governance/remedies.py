@@ -21,6 +21,7 @@ from market_spine.feeds import load_feeds
 from market_spine.governance.causes import EXPLANATIONS, NOT_DELIVERED
 
 WATCH = "dagster dev -m market_spine.definitions"  # runs the sensors
+DAMAGED = "DAMAGED"  # what is stored is not what was
 ONE_BY_ONE = 6  # anomalies that are shown one by one; more are listed
 
 
@@ -137,6 +138,7 @@ _STEPS: Mapping[str, Sequence[str]] = {
     "LATE_DATA": (BY_ITSELF,),
     "SOURCE_UNAVAILABLE": ("{next}", "{refresh}"),
     "STEP_FAILED": ("{next}", "{refresh}"),
+    DAMAGED: ("spine verify", "{next}"),
     "CHANNEL_FAILING": ("{next}", "spine notify retry --all"),
     "UNREADABLE": ("spine deliveries {place}", _AGAIN),
     "TOO_FEW_RECORDS": ("{refresh} -p min_records=0  # if the delivery is whole",),

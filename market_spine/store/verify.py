@@ -19,6 +19,7 @@ from market_spine.store.schema import BATCHES, JOURNALLED
 from market_spine.store.store import Store
 
 READERS = 2
+CAPTURE = "capture"  # the kind of a difference that is named by a capture's id
 SHOWN = 5  # of the lines in which SQLite tells what is wrong
 BACKUP = "restore the landing folder from a backup; until then a rebuild would lose this batch"
 
@@ -50,7 +51,7 @@ def check_file(capture: Capture, root: Path) -> Difference | None:
     path = root / capture.file_path
 
     def differs(detail: str) -> Difference:
-        return Difference("capture", capture.capture_id, f"{path}: {detail}", REBUILD)
+        return Difference(CAPTURE, capture.capture_id, f"{path}: {detail}", REBUILD)
 
     if not path.is_file():
         return differs("the file is missing")

@@ -17,7 +17,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from market_spine.assets.spine import CLAIM_TAG
-from market_spine.cli.care import everything
+from market_spine.assets.wholeness import everything
 from market_spine.domain.tiers import Tier
 from market_spine.store.operations_tables import EXECUTIONS, WORK_ITEMS, WORK_LOG
 from market_spine.store.schema import MANIFEST
@@ -31,7 +31,7 @@ Row = Mapping[str, Any]
 Place = tuple[str, date, str, str]  # code, week, tier, severity
 CERTIFIED = "CERTIFIED"
 # What a person would show up as: a command, a note on an anomaly, an item that was asked for by hand.
-HANDS_OFF = {"automated_check", "expectations", "work_sensor"}
+HANDS_OFF = {"automated_check", "expectations", "work_sensor", "verification"}
 
 
 @dataclass(frozen=True)
