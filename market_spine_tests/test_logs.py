@@ -18,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 from market_spine.domain.errors import SourceError
 from market_spine.logs import HIDDEN, Form, Level, Redactor, configure, redacted
 from market_spine.settings import Settings, start_logging
-from market_spine_tests.cli.conftest import call
+from market_spine_tests.cli.calls import call
 
 PASSWORD = "hunter2-Zx"
 CLEAN = Redactor((PASSWORD,)).clean

@@ -251,7 +251,9 @@ def _work(found: Diagnosis) -> None:
     if not (found.open_work or found.failed_work):
         return
     told = f"{found.open_work} to be done, {len(found.failed_work)} failed"
-    _head(BAD if found.failed_work else PLAIN, "Work", told)
+    if found.waiting_work:
+        told += f"; {len(found.waiting_work)} due, and nobody claims them"
+    _head(BAD if found.failed_work or found.waiting_work else PLAIN, "Work", told)
     _items(
         f"{row['week_ending']} / {row['tier']}: {escaped(row['last_error'])} (item {row['id']},"
         f" {_count(row['attempt_count'], 'attempt')})"

@@ -22,6 +22,7 @@ from market_spine.governance.remedies import Kind, Problem, Remedies
 from market_spine.store.health import Landed, Usage
 
 SILENCE = timedelta(minutes=10)  # the sensor looks every minute
+UNCLAIMED = timedelta(minutes=10)  # the work sensor looks every 15 s, and a lost claim is given back after 5 minutes
 BUDGET = 50 * 10**9  # bytes that the captures of a feed may take
 Row = Mapping[str, Any]
 
@@ -134,7 +135,8 @@ class Holdings:
 class Diagnosis:
     """What one look found, at ``checked_at``, in the newest ``weeks`` due weeks of each tier.
 
-    ``failed_work`` are work items that failed, were not asked for again, and whose partition did not come otherwise.
+    ``failed_work`` are work items that failed, were not asked for again, and whose partition did not come otherwise;
+    ``waiting_work`` those that were due `UNCLAIMED` ago while nothing was under way: nobody claims them.
     ``judged`` counts the weeks per use case that are old enough; ``older`` are grave anomalies of earlier weeks, and
     ``settled`` those that no longer hold and that nobody has closed yet.
     """
@@ -157,6 +159,7 @@ class Diagnosis:
     uncertified: Sequence[Uncertified]
     failed_work: Sequence[Row]
     open_work: int
+    waiting_work: Sequence[Row]
     heartbeat: Heartbeat
     holdings: Holdings
     remedies: Remedies = field(default_factory=dict)
@@ -211,6 +214,7 @@ def document(found: Diagnosis) -> dict[str, Any]:
         },
         "uncertified": [_uncertified(one) for one in found.uncertified],
         "open_work": found.open_work,
+        "waiting_work": len(found.waiting_work),
         "failed_work": [_work(one) for one in found.failed_work],
         "heartbeat": _heartbeat(found.heartbeat),
         **_holdings(found.holdings),

@@ -25,7 +25,18 @@ from market_spine.domain.work import WorkState
 from market_spine.governance.anomalies import Observation
 from market_spine.governance.causes import NOT_DELIVERED, cause_of
 from market_spine.governance.criteria import Verdict
-from market_spine.governance.diagnosis import Chain, Diagnosis, Gap, Heartbeat, Holdings, Late, Open, Row, Uncertified
+from market_spine.governance.diagnosis import (
+    UNCLAIMED,
+    Chain,
+    Diagnosis,
+    Gap,
+    Heartbeat,
+    Holdings,
+    Late,
+    Open,
+    Row,
+    Uncertified,
+)
 from market_spine.governance.expectations import (
     HEART,
     INCOMPLETE_STAGE_CHAIN,
@@ -60,6 +71,7 @@ class Record:
     stale: Mapping[str, int]
     failed_work: Sequence[Row]
     open_work: int
+    waiting_work: Sequence[Row]
     heartbeat: Heartbeat
     holdings: Holdings
 
@@ -85,13 +97,15 @@ def _read(
 ) -> Record:
     with store.control.read() as connection:
         beat = heartbeats.last(connection, HEART)
+        states = work.counts(connection, feed.domain)
         return Record(
             facts_of(connection, schedule, tables, feed.first_week),
             anomalies.open_rows(connection, feed.domain),
             verdicts.held(connection, feed.domain),
             Counter(one.capture.table_name for one in stale(connection, scope.derived)),
             work.failed(connection, feed.domain),
-            sum(number for state, number in work.counts(connection, feed.domain).items() if WorkState(state).is_open),
+            sum(number for state, number in states.items() if WorkState(state).is_open),
+            [] if states.get(WorkState.RUNNING) else work.due(connection, feed.domain, now - UNCLAIMED),
             Heartbeat(beat["beat_at"], beat["detail"], now - beat["beat_at"]) if beat else Heartbeat(None, "", None),
             Holdings(
                 health.usage(connection, feed.domain),
@@ -162,6 +176,7 @@ class _Look:
             uncertified=uncertified,
             failed_work=self.record.failed_work,
             open_work=self.record.open_work,
+            waiting_work=self.record.waiting_work,
             heartbeat=self.record.heartbeat,
             holdings=self.record.holdings,
         )
@@ -253,10 +268,16 @@ def _missed(row: Row) -> list[WeekKey]:
 
 
 def problems(found: Diagnosis) -> list[Problem]:
-    """Everything that something can be done about, each thing once. What came late has come: it is none."""
+    """Everything that something can be done about, each thing once. What came late has come: it is none.
+
+    Neither is a gap by itself where what came cannot be used: loading it again helps once the source has it right.
+    """
     told: dict[tuple[Kind, WeekKey | None, int | None], Problem] = {}
+    unusable = {one.row["id"] for one in found.anomalies if one.row["severity"] == Severity.CRITICAL}
+    explained = {gap.key for gap in found.gaps if gap.cause_id in unusable}
     for one in _told(found):
-        told.setdefault((one.kind, one.key, one.number), one)
+        if one.kind is not Kind.GAP or one.key not in explained:
+            told.setdefault((one.kind, one.key, one.number), one)
     return list(told.values())
 
 
@@ -276,9 +297,17 @@ def _told(found: Diagnosis) -> Iterator[Problem]:
         yield Problem(Kind.STALE, Severity.WARN, f"captures out of date: {number:,} ({tables})")
     if number := sum(1 for one in found.uncertified if one.is_unjudged):
         yield Problem(Kind.UNJUDGED, Severity.WARN, f"verdicts on record that are not the ones that hold: {number:,}")
+    yield from _of_operations(found)
+
+
+def _of_operations(found: Diagnosis) -> Iterator[Problem]:
     for row in found.failed_work:
         told = f"work item {row['id']} failed at attempt {row['attempt_count']}: {row['last_error']}"
         yield Problem(Kind.WORK, Severity.ERROR, told, _key(row), row["id"])
+    if found.waiting_work:
+        due_at = min(row["next_attempt_at"] or row["desired_at"] for row in found.waiting_work)
+        told = f"work that nobody claims: {len(found.waiting_work):,}, the first due since {due_at:%Y-%m-%d %H:%M} UTC"
+        yield Problem(Kind.WAITING, Severity.WARN, told)
     if found.heartbeat.is_silent:
         beat_at = f"{found.heartbeat.beat_at:%Y-%m-%d %H:%M} UTC"
         yield Problem(Kind.SILENT, Severity.WARN, f"the sensor of {HEART} has not looked since {beat_at}")

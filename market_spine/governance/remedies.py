@@ -35,6 +35,7 @@ class Kind(StrEnum):
     ANOMALY = "ANOMALY"  # something that a person has to look at
     UNJUDGED = "UNJUDGED"  # the verdict on record is not the one that holds
     WORK = "WORK"  # a load that was asked for failed, and is not tried again by itself
+    WAITING = "WAITING"  # a load that was asked for is due, and nobody claims it
     SILENT = "SILENT"  # the sensor that compares has not looked
 
 
@@ -88,6 +89,7 @@ class _Commands:
             Kind.ANOMALY: "spine anomalies list",
             Kind.WORK: "spine work list --state FAILED",
             Kind.UNJUDGED: f"spine readiness {self.feed.domain}",
+            Kind.WAITING: "spine work run",
             Kind.SILENT: WATCH,
         }[kind]
 

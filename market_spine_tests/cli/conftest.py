@@ -1,57 +1,21 @@
-"""The real command line in this process, and one demo's home that every test may read.
-
-What belongs here: running commands. What does not: what they should print.
-"""
+"""One demo's home that every test may read, and copies of it to change."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from market_spine.cli.app import app
-
-SOURCE = "synthetic:seed=7,scale=0.05"
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    def csv(self) -> list[dict[str, str]]:
-        return list(csv.DictReader(io.StringIO(self.out)))
-
-
-Command = Callable[..., Answer]
-
-
-def call(*args: str, width: int = 80, stdin: str | None = None, **env: str) -> Answer:
-    """Run ``spine`` with ``args``; anything but an exit code is a failure of the door."""
-    settings = {"COLUMNS": str(width), "MARKET_SPINE_SOURCE": SOURCE, **env}
-    result = CliRunner().invoke(app, list(args), input=stdin, env=settings, prog_name="spine")
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Answer(result.exit_code, result.stdout, result.stderr)
+from market_spine_tests.cli.calls import Answer, Command, call
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One demo serves all: whoever reads it stays on one xdist worker."""
     for item in items:
-        if "demo_home" in getattr(item, "fixturenames", ()):
+        if "demo" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("cli"))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from market_spine.domain.contracts import Category, Severity
 from market_spine.store.store import Store
-from market_spine_tests.cli.conftest import Answer, call
+from market_spine_tests.cli.calls import Answer, call
 from market_spine_tests.governance.anomaly_desk import T1, WHOLE, Desk, holds, seen, weeks_later
 from market_spine_tests.store.builders import OTC
 

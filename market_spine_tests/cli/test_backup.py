@@ -6,7 +6,7 @@ from pathlib import Path
 
 from market_spine.store.manifest import Question, tables
 from market_spine.store.store import Store
-from market_spine_tests.cli.conftest import call
+from market_spine_tests.cli.calls import call
 
 
 def hashes(home: Path) -> dict[tuple[str, str], str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from market_spine_tests.cli.conftest import Answer, Command, call
+from market_spine_tests.cli.calls import Answer, Command, call
 from market_spine_tests.domain.vintage_lab import library
 
 COLUMBUS = """\

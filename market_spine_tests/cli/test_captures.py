@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from market_spine_tests.cli.conftest import Command, call
+from market_spine_tests.cli.calls import Command, call
 
 RESTATED = ("--week-ending", "2025-11-07", "--tier", "OTC")
 

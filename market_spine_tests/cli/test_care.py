@@ -12,7 +12,7 @@ import pytest
 from market_spine.domain.errors import StoreError
 from market_spine.store.gc import collect
 from market_spine.store.store import Store
-from market_spine_tests.cli.conftest import call
+from market_spine_tests.cli.calls import call
 
 
 def test_init_may_be_repeated(home: Path) -> None:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from market_spine.domain.tiers import Tier
 from market_spine.store.store import Store
 from market_spine.store.trust_tables import CERTIFICATE_LOG, CERTIFICATES
-from market_spine_tests.cli.conftest import call
+from market_spine_tests.cli.calls import call
 from market_spine_tests.cli.test_help import COMMANDS
 from market_spine_tests.governance.certificate_desk import Desk, captured
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from market_spine.cli.demo_story import next_commands
-from market_spine_tests.cli.conftest import Answer, Command, call
+from market_spine_tests.cli.calls import Answer, Command, call
 
 
 def test_it_tells_its_whole_story(demo: tuple[Path, Answer]) -> None:

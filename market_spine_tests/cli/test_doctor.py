@@ -17,7 +17,7 @@ import pytest
 import time_machine
 
 from market_spine.cli.doctor import _ago, _size
-from market_spine_tests.cli.conftest import Answer, call
+from market_spine_tests.cli.calls import Answer, call
 from market_spine_tests.governance.doctor_json import DIAGNOSIS, SCHEDULE, mismatches
 
 MOMENT = datetime(2025, 12, 22, 16, tzinfo=UTC)

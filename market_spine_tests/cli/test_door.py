@@ -21,7 +21,7 @@ from market_spine.domain.tiers import Tier
 from market_spine.domain.weeks import weeks_between
 from market_spine.feeds.otc import OTC
 from market_spine.sources.delivery import Inventory, Problem
-from market_spine_tests.cli.conftest import Command, call
+from market_spine_tests.cli.calls import Command, call
 
 MAIN = "import sys; from market_spine.cli import main; sys.argv[0] = 'spine'; main()"
 

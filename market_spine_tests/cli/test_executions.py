@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from market_spine.domain.operations import EssentialEvent
 from market_spine.store.events import CHAIN
 from market_spine.store.store import Store
-from market_spine_tests.cli.conftest import Command, call
+from market_spine_tests.cli.calls import Command, call
 
 NOISE = ("FILE_DISCOVERED", "FILE_PARSED", "CALCULATION_STARTED", "RECORDS_NORMALIZED")  # what F331 drops
 

@@ -17,7 +17,7 @@ from market_spine.cli.app import app
 from market_spine.domain.contracts import Severity
 from market_spine.store.store import Store
 from market_spine_tests.automation.post_office import webhook, write
-from market_spine_tests.cli.conftest import call
+from market_spine_tests.cli.calls import call
 from market_spine_tests.governance.anomaly_desk import seen
 from market_spine_tests.governance.notice_board import Board
 
@@ -86,7 +86,10 @@ def ready_for(name: str, home: Path) -> Iterator[None]:
     store.control.dispose()
 
 
-@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
+WORKING = [one for one in EXAMPLES if one[0] != "demo"]  # those are played by `demo_home` and test_scenarios
+
+
+@pytest.mark.parametrize(("name", "example"), WORKING, ids=[example for _, example in WORKING])
 def test_every_example_works(
     name: str, example: str, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

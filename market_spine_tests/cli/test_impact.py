@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from market_spine_tests.cli.conftest import Command, call
+from market_spine_tests.cli.calls import Command, call
 
 
 def kinds(rows: list[dict[str, str]], kind: str) -> list[dict[str, str]]:

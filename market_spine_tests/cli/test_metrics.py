@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from market_spine.cli.metrics import Exposition, application, server_of
 from market_spine.domain.errors import StoreError
 from market_spine.governance.metrics import Family, Kind, Sample, Snapshot
-from market_spine_tests.cli.conftest import Command
+from market_spine_tests.cli.calls import Command
 from market_spine_tests.governance.clinic import utc
 
 MAIN = "from market_spine.cli import main; main()"

@@ -12,7 +12,7 @@ import pytest
 from market_spine.domain.contracts import Severity
 from market_spine.store.store import Store
 from market_spine_tests.automation.post_office import SECRET, Webhook, webhook, write
-from market_spine_tests.cli.conftest import Answer, call
+from market_spine_tests.cli.calls import Answer, call
 from market_spine_tests.governance.anomaly_desk import T1, seen
 from market_spine_tests.governance.notice_board import Board
 

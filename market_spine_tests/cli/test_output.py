@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from market_spine.cli.door import hoisted
 from market_spine.cli.output import Format, Listing, cell, limited, show
 from market_spine.cli.progress import Watch
-from market_spine_tests.cli.conftest import Command
+from market_spine_tests.cli.calls import Command
 
 PARIS = timezone(timedelta(hours=1))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from market_spine_tests.cli.conftest import Answer, Command, call
+from market_spine_tests.cli.calls import Answer, Command, call
 
 RESTATED = ("--week-ending", "2025-11-07", "--tier", "OTC")
 

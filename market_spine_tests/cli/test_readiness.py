@@ -21,7 +21,7 @@ from market_spine.domain.contracts import Severity
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine.store.schema import BATCHES
 from market_spine.store.store import Store
-from market_spine_tests.cli.conftest import Answer, call
+from market_spine_tests.cli.calls import Answer, call
 from market_spine_tests.governance.anomaly_desk import Desk, seen
 from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, key, staged
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Answer, call
+from market_spine_tests.cli.calls import Answer, call
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import time_machine
 
 from market_spine.assets.tables import steps_of
 from market_spine.feeds.otc import FEED
-from market_spine_tests.cli.conftest import SOURCE, Answer, Command, call
+from market_spine_tests.cli.calls import SOURCE, Answer, Command, call
 
 WEEK = ("--week-ending", "2025-10-31", "--tier", "OTC")
 LATER = 3  # weeks of the demo from 2025-10-31 on, itself among them

@@ -16,7 +16,7 @@ from market_spine.assets.tables import derived_of
 from market_spine.cli.report import in_words
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import FEED
-from market_spine_tests.cli.conftest import SOURCE, Command, call
+from market_spine_tests.cli.calls import SOURCE, Command, call
 from market_spine_tests.sources.finra_cases import ROWS
 from market_spine_tests.sources.finra_server import FinraServer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from market_spine_tests.cli.conftest import call
+from market_spine_tests.cli.calls import call
 
 PIPELINE = "otc.weekly_refresh"
 

@@ -35,6 +35,7 @@ DIAGNOSIS: Shape = {
         PLACE | {"id": int, "severity": "CRITICAL|ERROR|WARN", "code": str, "message": str, "follows": int}
     ],
     "open_work": int,
+    "waiting_work": int,
     "failed_work": [
         PLACE
         | {

@@ -152,6 +152,17 @@ def test_a_gap_says_what_it_follows_from(clinic: Clinic) -> None:
     assert ("ANOMALY", "OTC:2025-11-28") in told(found)
 
 
+def test_what_came_and_cannot_be_used_is_looked_at_before_it_is_loaded_again(clinic: Clinic) -> None:
+    """Prevents a backfill as the first advice, which fetches the same bad file again."""
+    loaded(clinic, "OTC:2025-11-28")
+    cause = clinic.find("2025-12-31 16:00", "UNREADABLE", "OTC:2025-11-28", Severity.CRITICAL)
+    found = clinic.examine(SETTLED)
+    assert [one.cause_id for one in found.gaps] == [cause]
+    assert [kind for kind, place in told(found) if place == "OTC:2025-11-28"] == ["ANOMALY"]
+    assert next(iter(found.remedies)) == f"spine anomalies show {cause}"
+    assert found.status is Status.UNHEALTHY
+
+
 def test_a_gap_that_only_a_use_case_shows(clinic: Clinic) -> None:
     """Prevents a week that can never be certified, for a tier whose own newest weeks are all there."""
     loaded(clinic, "NMS_TIER_1:2025-11-21", "NMS_TIER_1:2025-11-28", is_certified=False)

@@ -16,7 +16,7 @@ from market_spine.cli.query import fill
 from market_spine.cli.scenarios import Name
 from market_spine.store.engine import config, prepare
 from market_spine.store.store import Store
-from market_spine_tests.cli.conftest import Answer, call
+from market_spine_tests.cli.calls import Answer, call
 
 WEEK = "2025-11-14"
 

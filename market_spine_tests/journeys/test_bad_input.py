@@ -25,6 +25,9 @@ NOVEMBER = key("2025-11-14")
 ZERO_VOLUME = with_rows(*[row(f"Z{number}", shares=0, trades=3) for number in range(150)])
 
 
+pytestmark = pytest.mark.xdist_group("bad-input")  # one load for all
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("deliveries")

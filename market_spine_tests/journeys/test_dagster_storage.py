@@ -13,7 +13,7 @@ from market_spine.automation.instance import URL, open_instance, write_config
 from market_spine.automation.postgres_storage import KeptConnectionsStorage
 from market_spine.domain.errors import StoreError
 from market_spine.store.control import Control
-from market_spine_tests.cli.conftest import call
+from market_spine_tests.cli.calls import call
 from market_spine_tests.journeys.test_event_log import history
 
 

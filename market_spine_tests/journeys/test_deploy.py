@@ -22,7 +22,7 @@ import psycopg
 import pytest
 import yaml
 
-from market_spine_tests.cli.conftest import SOURCE, call
+from market_spine_tests.cli.calls import SOURCE, call
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

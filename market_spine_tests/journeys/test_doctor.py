@@ -27,7 +27,7 @@ from market_spine.settings import clock
 from market_spine.store import heartbeats, schedules
 from market_spine.store.ledger import Run
 from market_spine.store.store import Store
-from market_spine_tests.cli.conftest import Answer, call
+from market_spine_tests.cli.calls import Answer, call
 from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, key, staged
 
 pytestmark = pytest.mark.slow

@@ -40,7 +40,7 @@ from market_spine.store.ledger import Run
 from market_spine.store.publish import publish
 from market_spine.store.store import Store
 from market_spine.store.verify import verify
-from market_spine_tests.cli.conftest import call
+from market_spine_tests.cli.calls import call
 from market_spine_tests.journeys.yard import FIRST, MINUTE, RECIPE, REVISED, Hashes, hashes
 
 pytestmark = pytest.mark.slow

@@ -23,6 +23,9 @@ FIRST, SECOND = datetime(2026, 1, 20, 12, tzinfo=UTC), datetime(2026, 1, 21, 12,
 OLD_ROWS, NEW_ROWS = 48_765, 49_012
 
 
+pytestmark = pytest.mark.xdist_group("restatement")  # one history for all
+
+
 def write_rows(path: Path, week: WeekKey, count: int, more_shares: int = 0) -> None:
     """A week of ``count`` rows, made by one statement: 1,000 rows a venue."""
     assert week.tier is not None

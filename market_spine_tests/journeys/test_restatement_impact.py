@@ -24,7 +24,7 @@ from market_spine.sources.synthetic import SyntheticSource
 from market_spine.store.manifest import Capture
 from market_spine.store.restatements import predecessor
 from market_spine.store.trust_tables import ANOMALIES
-from market_spine_tests.cli.conftest import call
+from market_spine_tests.cli.calls import call
 from market_spine_tests.journeys.stage import FEW, OTC, POLICIES, T1, T2, Clock, Scene, key, line, put, staged, text
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("impact")]

@@ -17,7 +17,7 @@ import pytest
 from market_spine.cli.scenario import Ending, Stage
 from market_spine.cli.scenarios import SCENARIOS, Name
 from market_spine.domain.weeks import weeks_between
-from market_spine_tests.cli.conftest import call
+from market_spine_tests.cli.calls import call
 from market_spine_tests.journeys.plays import WEEK, Play, Plays
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("plays")]

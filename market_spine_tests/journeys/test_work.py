@@ -139,6 +139,25 @@ def test_failed_work_retry_command(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
     assert desk.item(OTC)["state"] == "COMPLETE"
 
 
+def test_due_work_that_nobody_claims_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents "healthy: nothing to do" while a load waits for a daemon that does not run, or looks elsewhere."""
+    from typer.testing import CliRunner
+
+    desk.calendar("2025-11-14")
+    desk.ask(key("2025-11-14"))
+    monkeypatch.setenv("MARKET_SPINE_HOME", str(desk.scene.spine.store.home.root))
+
+    def waiting() -> list[tuple[str, str]]:
+        found = json.loads(CliRunner().invoke(app, ["doctor", "otc", "--format", "json"]).stdout)
+        return [(one["message"], one["remedy"]) for one in found["problems"] if one["kind"] == "WAITING"]
+
+    told = "work that nobody claims: 1, the first due since 2025-12-15 15:30 UTC"
+    assert waiting() == [(told, "spine work run")]
+    assert "1 due, and nobody claims them" in CliRunner().invoke(app, ["doctor", "otc"]).stdout
+    desk.daemon.work()
+    assert waiting() == []
+
+
 def test_what_is_not_published_yet_is_looked_for_until_its_deadline(desk: Desk) -> None:
     """Prevents a late publication from using up attempts, and one that never comes from being waited for in silence."""
     desk.calendar("2025-11-14")
