@@ -68,7 +68,7 @@ def rebuild(spine: Spine, feeds: Sequence[Feed], swap: bool = True) -> RebuildRe
         if not ailment:
             report.differences += exchange.compare(spine.store, shadow.store)
         elif not swap:
-            report.differences.append(Difference("control", str(spine.store.control), ailment, "spine rebuild"))
+            report.differences.append(Difference("control", spine.store.control.shown, ailment, "spine rebuild"))
         if swap and not report.differences:
             report.ailment, report.kept_database = ailment, exchange.swap(spine.store, shadow.store, bool(ailment))
             report.swapped = True

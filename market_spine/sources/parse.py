@@ -52,7 +52,7 @@ def detect_shape(feed: Feed, header: Sequence[str]) -> Shape:
     needed = dict.fromkeys(
         "|".join(name for name in shape.roles if name not in shape.optional) for shape in (nearest, feed.shapes[0])
     )
-    remedy = f"give it a header with {', or with '.join(needed)}, in any order; {feed.title}: {feed.source_url}"
+    remedy = f"get the file again from {feed.source_url}; its header has {', or '.join(needed)}, in any order"
     if twice:
         raise ContentError(f"the header names {', '.join(map(repr, twice))} more than once: {found}", remedy)
     if missing := _missing(nearest, header):

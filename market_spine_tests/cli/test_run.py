@@ -226,7 +226,7 @@ HEADER = b"WeekEnding|Tier|Symbol|MPID|TotalShares|TotalTrades\n"
 @pytest.mark.parametrize(
     ("content", "cause", "remedy"),
     [
-        (b"a|b\n1|2\n", "the header lacks", "give it a header with WeekEnding|Tier|Symbol"),
+        (b"a|b\n1|2\n", "the header lacks", "its header has WeekEnding|Tier|Symbol"),
         (HEADER, "has a header and no rows", "fetch the file again"),
         (
             HEADER + b"2025-11-14|OTC|AAAA|XXXX|1|1\n",
