@@ -9,11 +9,9 @@ or replaced key signed can still be verified. The id of a key is the sha256 of i
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shlex
 import stat
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from market_spine.domain.errors import StoreError
-from market_spine.store.files import fsync_folder, make_folder
+from market_spine.store.files import fsync_folder, make_folder, write_whole
 from market_spine.store.home import Home
 from market_spine.store.turns import turn
 
@@ -129,11 +127,11 @@ class Keys:
             if not (self.folder / PRIVATE).exists():
                 with self._one_at_a_time():
                     if not (self.folder / PRIVATE).exists():
-                        _write(self.folder / PRIVATE, _new_key(), PRIVATE_MODE)
+                        write_whole(self.folder / PRIVATE, _new_key(), PRIVATE_MODE)
             key = self._private()
             path = self.public_path(_id_of(key.public_key()))
             if not path.exists():
-                _write(path, _pem_of(key.public_key()), PUBLIC_MODE)
+                write_whole(path, _pem_of(key.public_key()), PUBLIC_MODE)
         except OSError as error:
             raise StoreError(
                 f"the signing key in {self.folder}: {error}",
@@ -173,22 +171,6 @@ class Keys:
         fsync_folder(self.folder.parent)
         with turn(self.folder, f"the keys in {self.folder}"):
             yield
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Write aside, sync, rename: whoever sees the file sees all of it, with its rights."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with open(aside, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
-            os.fchmod(stream.fileno(), mode)  # whatever the umask takes away
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.rename(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    fsync_folder(path.parent)
 
 
 def _new_key() -> bytes:

@@ -30,7 +30,7 @@ from market_spine.domain.errors import MigrationError, StoreError
 from market_spine.store import journal
 from market_spine.store.control import migrations
 from market_spine.store.differences import Difference
-from market_spine.store.files import fsync_folder, make_folder, sha256_of
+from market_spine.store.files import fsync_folder, make_folder, sha256_of, write_whole
 from market_spine.store.home import Home
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
@@ -250,7 +250,7 @@ def _bring(folder: Path, source: Source) -> tuple[Item, bool]:
             return replace(item, sha256=wanted, bytes=target.stat().st_size), False
     attempt(target, make_folder, target.parent)
     if source.data is not None:
-        _write(target, source.data)
+        attempt(target, lambda: write_whole(target, source.data or b""))
         return item, True
     found = attempt(target, copy, source.path, target)
     if wanted and found != wanted:
@@ -306,7 +306,7 @@ def _record(
     text = "".join(f"{json.dumps(asdict(one), sort_keys=True)}\n" for one in items)
     digest = hashlib.sha256(text.encode()).hexdigest()
     name = f"files-{snapshot.seq:010d}-{digest[:12]}.jsonl"
-    _write(folder / name, text.encode())
+    attempt(folder / name, lambda: write_whole(folder / name, text.encode()))
     return Record(
         version=version,
         migrations=[migration_id for migration_id, _ in migrations()],
@@ -326,7 +326,8 @@ def _record(
 
 def _seal(folder: Path, record: Record) -> None:
     body = asdict(record)
-    _write(folder / RECORD, json.dumps({"backup": body, "sha256": _digest(body)}, indent=2).encode())
+    data = json.dumps({"backup": body, "sha256": _digest(body)}, indent=2).encode()
+    attempt(folder / RECORD, lambda: write_whole(folder / RECORD, data))
     for path in folder.glob(LISTS):
         if path.name != record.list:
             path.unlink()
@@ -334,23 +335,6 @@ def _seal(folder: Path, record: Record) -> None:
 
 def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    def write() -> None:
-        aside = path.with_name(f"{path.name}.tmp")
-        try:
-            with aside.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            aside.rename(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-        fsync_folder(path.parent)
-
-    attempt(path, write)
 
 
 def read_record(folder: Path) -> Record:

@@ -76,6 +76,29 @@ def make_folder(folder: Path) -> None:
         fsync_folder(one.parent)
 
 
+def write_whole(path: Path, data: bytes, mode: int | None = None) -> None:
+    """Write aside, sync, rename: whoever sees the file sees all of it, with its rights (``mode``; None: as usual).
+
+    One writer at a time. Raises OSError, and leaves nothing.
+    """
+    aside = path.with_name(f"{path.name}.tmp")
+    aside.unlink(missing_ok=True)
+    try:
+        with open(
+            aside, "xb", opener=lambda name, flags: os.open(name, flags, 0o666 if mode is None else mode)
+        ) as stream:
+            if mode is not None:
+                os.fchmod(stream.fileno(), mode)  # whatever the umask takes away
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.rename(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
 def path_columns(table: Table) -> tuple[str, ...]:
     """The columns that rows have from their file's path. A table by week has none: its path says tier=ALL."""
     return ("week_ending", "tier") if table.by_tier else ()
