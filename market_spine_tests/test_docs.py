@@ -36,7 +36,6 @@ from market_spine.governance import causes
 from market_spine.governance.calendar import CORRECTED
 from market_spine.governance.expectations import INCOMPLETE_STAGE_CHAIN, LATE_DATA, MISSED_RUNS
 from market_spine.governance.matters import CHANNEL_FAILING
-from market_spine.governance.remedies import DAMAGED
 from market_spine.governance.restatement import RESTATED
 from market_spine.sources.delivery import Delivery
 from market_spine.sources.synthetic import SyntheticSource
@@ -131,7 +130,7 @@ def codes() -> set[str]:
     }
     some_week = WeekKey(date(2025, 11, 14), None)
     named = (Finding(one, some_week, False, Severity.WARN, Category.CONSISTENCY, "", "") for one in checks)
-    return found | {SOURCE_UNAVAILABLE, STEP_FAILED, DAMAGED} | {one.code for one in named}
+    return found | {SOURCE_UNAVAILABLE, STEP_FAILED, causes.DAMAGED} | {one.code for one in named}
 
 
 def rows(text: str, title: str) -> list[list[str]]:

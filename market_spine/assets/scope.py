@@ -10,6 +10,7 @@ from market_spine.assets.calendar import observe_calendar
 from market_spine.assets.expected import no_longer_expected, schedule_of
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import derived_of, steps_of, tables_of
+from market_spine.assets.wholeness import superseded
 from market_spine.domain.captures import Stage
 from market_spine.domain.contracts import Feed
 from market_spine.governance.anomalies import Changes, record
@@ -45,6 +46,7 @@ def look(spine: Spine, feed: Feed, run: Run) -> Changes:
     """Compare what is expected of ``feed`` at ``run.now`` with what is there, and keep what is found."""
     changes = reconcile(spine.store, run, feed, load_schedules(feed), tables_of(feed))
     changes.add(record(spine.store, run, no_longer_expected(spine.store, feed, run.now), HEART))
+    changes.add(record(spine.store, run, superseded(spine.store), HEART, counts_repeats=False))
     return changes
 
 

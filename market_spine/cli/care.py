@@ -131,7 +131,6 @@ def rebuild(
         )
     report = replay(spine, feeds(), swap=not plan)
     if report.swapped:
-        look_through(spine.store, feeds()[0], Run.of_look("rebuild", spine.clock()))  # closes what was told of damage
         publish_now(spine.store)  # the one that is there names files which are no longer the store's
     if form is Format.TABLE:
         say(f"{report.rebuilt:,} captures made again and compared, {report.kept:,} kept as they are")
@@ -140,6 +139,8 @@ def rebuild(
         if report.kept_database:
             say("the old one is kept, to be looked into or removed:")
             code(f"  {report.kept_database}")
+    if report.swapped:
+        look_through(spine.store, feeds()[0], Run.of_look("rebuild", spine.clock()))  # closes what was told of damage
     did = "exchanged for the old ones" if report.swapped else "nothing exchanged"
     differences(spine.store, report.differences, form, f"all of them agree; {did}")
 

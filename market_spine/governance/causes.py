@@ -14,7 +14,8 @@ from market_spine.domain.contracts import Severity
 from market_spine.domain.tiers import ALL_TIERS
 
 NOT_DELIVERED = "NOT_DELIVERED"
-CRITICAL = "*"  # in place of a code: any CRITICAL anomaly
+DAMAGED = "DAMAGED"  # what is stored is not what was: it came, and explains nothing that is not there
+CRITICAL = "*"  # in place of a code: any CRITICAL anomaly about what came
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,9 @@ def cause_of(row: Mapping[str, Any], held: Sequence[Mapping[str, Any]]) -> int |
 
 
 def _is(one: Mapping[str, Any], code: str) -> bool:
-    return bool(one["severity"] == Severity.CRITICAL if code == CRITICAL else one["code"] == code)
+    if code == CRITICAL:
+        return bool(one["severity"] == Severity.CRITICAL and one["code"] != DAMAGED)
+    return bool(one["code"] == code)
 
 
 def _explains_there(cause: Mapping[str, Any], effect: Mapping[str, Any], weeks_back: int) -> bool:

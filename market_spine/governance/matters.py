@@ -21,7 +21,7 @@ from market_spine.domain.keys import WeekKey
 from market_spine.domain.operations import NoticeKind
 from market_spine.domain.tiers import ALL_TIERS
 from market_spine.governance.calendar import CORRECTED
-from market_spine.governance.causes import roots
+from market_spine.governance.causes import DAMAGED, roots
 from market_spine.governance.expectations import MINUTE
 from market_spine.governance.policy import UseCase
 from market_spine.governance.remedies import steps
@@ -78,7 +78,8 @@ class _Root:
 
     def takes_work(self, item: Row) -> bool:
         """Whether the root explains that a load of its partition was given up."""
-        is_grave = rank(self.row["severity"]) >= rank(Severity.ERROR) and self.row["code"] != CHANNEL_FAILING
+        is_of_loads = self.row["code"] not in (CHANNEL_FAILING, DAMAGED)
+        is_grave = rank(self.row["severity"]) >= rank(Severity.ERROR) and is_of_loads
         tiers = {self.row["tier"], item["tier"]}
         is_there = len(tiers) == 1 or ALL_TIERS in tiers
         return is_grave and is_there and bool(self.row["week_ending"] == item["week_ending"])

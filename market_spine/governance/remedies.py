@@ -18,10 +18,9 @@ from market_spine.domain.keys import WeekKey
 from market_spine.domain.spans import Span, spans
 from market_spine.domain.weeks import WEEK
 from market_spine.feeds import load_feeds
-from market_spine.governance.causes import EXPLANATIONS, NOT_DELIVERED
+from market_spine.governance.causes import DAMAGED, EXPLANATIONS, NOT_DELIVERED
 
 WATCH = "dagster dev -m market_spine.definitions"  # runs the sensors
-DAMAGED = "DAMAGED"  # what is stored is not what was
 ONE_BY_ONE = 6  # anomalies that are shown one by one; more are listed
 
 

@@ -156,8 +156,8 @@ def _refuse_place(home: Home, folder: Path) -> None:
         text = f"{folder} and the home {home.root} lie within each other"
         raise StoreError(text, "name a folder on another disk: spine backup X")
     if folder.is_dir() and not (folder / RECORD).exists():
-        known = {*PARTS, f"{RECORD}.tmp", "lost+found"}
-        if strange := [one for one in folder.iterdir() if one.name not in known and not one.match("files-*.jsonl*")]:
+        known = (*PARTS, "lost+found", "files-*.jsonl", ".*.tmp")
+        if strange := [one for one in folder.iterdir() if not any(map(one.match, known))]:
             text = f"{folder} is no backup, and is not empty: {strange[0].name}"
             raise StoreError(text, "name an empty folder, or a new one")
 

@@ -22,8 +22,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from market_spine.domain.errors import MigrationError, StoreError
+from market_spine.domain.errors import DamageError, MigrationError, StoreError
 from market_spine.store import failures, turns
+from market_spine.store.columns import REBUILD
 
 SET_URL = "set MARKET_SPINE_CONTROL_URL to postgresql://user@host/database, or unset it"
 
@@ -36,14 +37,27 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _remember_file(path: Path, _connection: Any, record: Any) -> None:
+def _remember_file(path: Path, _dialect: Any, record: Any, *_how: Any) -> None:
+    """Before it is opened: looked at afterwards, the old file would be taken for the one that came in between."""
+    _refuse_exchange(path)
     record.info["file"] = _identity(path)
 
 
 def _refuse_another(path: Path, _connection: Any, record: Any, _proxy: Any) -> None:
     """A rebuild puts another file in the place of a damaged database: who has that one open connects anew."""
+    _refuse_exchange(path)
     if record.info["file"] != _identity(path):
         raise sa.exc.DisconnectionError(f"{path} is another file by now")
+
+
+def _refuse_exchange(path: Path) -> None:
+    if exchanging(path).exists():
+        raise DamageError(f"control database {path} is being exchanged, or that was cut short", REBUILD)
+
+
+def exchanging(path: Path) -> Path:
+    """The mark that is there while another file is put in the place of the database: until then it has no -wal."""
+    return path.with_name(f".{path.name}.exchanging")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -111,7 +125,7 @@ class Control:
             raise StoreError(f"control database {self.shown}: {error}", "make its folder writable") from error
         url = url.set(drivername="sqlite")
         engine = sa.create_engine(url, connect_args={"timeout": turns.BUSY_SECONDS, "check_same_thread": False})
-        event.listen(engine, "connect", partial(_remember_file, self.files[0]))  # before SQLite opens it
+        event.listen(engine, "do_connect", partial(_remember_file, self.files[0]))
         event.listen(engine, "connect", _tune_sqlite)
         event.listen(engine, "checkout", partial(_refuse_another, self.files[0]))
         event.listen(engine, "begin", _begin_sqlite)
@@ -183,7 +197,7 @@ class Control:
                 before_first()
             _refuse_foreign_history(applied, known)
             pending = [entry for entry in known if entry not in applied]
-            return _upgrade(connection, pending) if pending else []  # none: another process was first
+            return upgrade(connection, pending) if pending else []  # none: another process was first
 
     def _applied(self) -> list[tuple[str, str]]:
         with self.read() as connection:
@@ -237,7 +251,8 @@ def _refuse_foreign_history(applied: list[tuple[str, str]], known: list[tuple[st
             )
 
 
-def _upgrade(connection: sa.Connection, pending: list[tuple[str, str]]) -> list[str]:
+def upgrade(connection: sa.Connection, pending: list[tuple[str, str]]) -> list[str]:
+    """Apply ``pending`` migrations in the transaction of ``connection``; their ids."""
     from alembic import command
     from alembic.config import Config
 

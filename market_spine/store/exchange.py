@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +12,14 @@ import sqlalchemy as sa
 from market_spine.domain.errors import DamageError, StoreError
 from market_spine.store import differences, journal
 from market_spine.store.columns import METADATA
+from market_spine.store.control import exchanging, migrations, upgrade
 from market_spine.store.differences import Difference, rows_of
-from market_spine.store.files import fsync_folder
+from market_spine.store.files import fsync_folder, write_whole
 from market_spine.store.ledger import newest_seq
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 
+OPENING_SECONDS = 0.1  # for whoever looked for the mark just before it was there, and opens the database now
 MEANWHILE = ("the store was written to while it was rebuilt", "run spine rebuild again")
 KEEP = "keep the live store; see which of the two is right with: spine captures show CAPTURE_ID"
 
@@ -39,6 +41,8 @@ def ailment(live: Store) -> str:
 
     Landing and its journal hold all that such a database held, so that it can be made anew.
     """
+    if live.control.files and not live.control.files[0].exists():  # before a look makes an empty one
+        return "the control database is lost"
     try:
         with live.control.read() as connection:
             if not live.control.is_postgres:
@@ -80,12 +84,14 @@ def swap(live: Store, shadow: Store, is_ailing: bool) -> Path | None:
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         fsync_folder(target.parent)
+    last = max((row["seq"] for row in rows[BATCHES]), default=0)
     if is_ailing and not live.control.is_postgres:
-        return _put_in_place(live, shadow, max((row["seq"] for row in rows[BATCHES]), default=0))
-    if is_ailing:
-        _empty(live)
+        return _put_in_place(live, shadow, last)
     with live.control.write() as connection:
-        if set(connection.scalars(sa.select(BATCHES.c.batch_id))) - {row["batch_id"] for row in rows[BATCHES]}:
+        if is_ailing:
+            _refuse_longer(live, last)
+            _make_anew(connection)
+        elif set(connection.scalars(sa.select(BATCHES.c.batch_id))) - {row["batch_id"] for row in rows[BATCHES]}:
             raise StoreError(*MEANWHILE)
         for table in reversed(JOURNALLED):
             connection.execute(sa.delete(table))
@@ -95,34 +101,50 @@ def swap(live: Store, shadow: Store, is_ailing: bool) -> Path | None:
     return None
 
 
+def _refuse_longer(live: Store, last: int) -> None:
+    """Under the writers' lock: whatever is committed has its entry by then."""
+    if max(journal.written(live.home.journal), default=0) != last:
+        raise StoreError(*MEANWHILE)
+
+
 def _put_in_place(live: Store, shadow: Store, last: int) -> Path | None:
     """The shadow's database, whole, as the live one, while nobody writes; who has the old one open connects anew.
 
-    The name under which the old one is kept, if there was any.
+    The name under which the old one is kept, if there was any. While its files have other names than they should,
+    nobody can open it: a mark is there, and after a kill it says that the rebuild is to be repeated.
     """
     shadow.control.dispose()  # folds its -wal into it
     live.control.dispose()
     database, wal, index = live.control.files
+    fresh, mark = database.with_name(f".{database.name}.fresh"), exchanging(database)
     kept = database.with_name(f"{database.name}.damaged-{uuid.uuid4().hex[:8]}")
-    with live.control.turn():
-        if max(journal.written(live.home.journal), default=0) != last:
-            raise StoreError(*MEANWHILE)
-        is_there = database.exists()
-        if is_there:
-            os.link(database, kept)  # so that there is a database under its name at every moment
-        if wal.exists():
-            wal.rename(f"{kept}-wal")  # may hold the last of what was committed, where the name says that it belongs
-        index.unlink(missing_ok=True)
-        shadow.control.files[0].replace(database)
-        fsync_folder(database.parent)
+    try:
+        write_whole(fresh, shadow.control.files[0].read_bytes())  # beside it: it may be on another disk than the home
+        with live.control.turn():
+            _refuse_longer(live, last)
+            write_whole(mark, b"")
+            time.sleep(OPENING_SECONDS)
+            is_there = database.exists()
+            for path, name in ((wal, f"{kept}-wal"), (database, kept)):  # together they are what was committed
+                if path.exists():
+                    path.rename(name)
+            index.unlink(missing_ok=True)
+            fresh.rename(database)
+            fsync_folder(database.parent)
+            mark.unlink()
+            fsync_folder(database.parent)
+    except OSError as error:
+        raise StoreError(
+            f"cannot put {database} in its place: {error.strerror} ({error.filename})",
+            "free space, or make its folder writable, then run spine rebuild again",
+        ) from error
     return kept if is_there else None
 
 
-def _empty(live: Store) -> None:
-    """Every table of a server's database made anew, without rows."""
-    with live.control.write() as connection:
-        connection.execute(sa.text("DROP VIEW IF EXISTS core_stage_completions"))
-        METADATA.drop_all(connection)
-        for name in ("core_migrations", "alembic_version"):
-            connection.execute(sa.text(f"DROP TABLE IF EXISTS {name}"))
-    live.control.ensure()  # not of the store, which takes an empty database beside a journal for a lost one
+def _make_anew(connection: sa.Connection) -> None:
+    """Every table of a server's database, without rows."""
+    connection.execute(sa.text("DROP VIEW IF EXISTS core_stage_completions"))
+    METADATA.drop_all(connection)
+    for name in ("core_migrations", "alembic_version"):
+        connection.execute(sa.text(f"DROP TABLE IF EXISTS {name}"))
+    upgrade(connection, migrations())

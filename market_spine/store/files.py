@@ -79,10 +79,9 @@ def make_folder(folder: Path) -> None:
 def write_whole(path: Path, data: bytes, mode: int | None = None) -> None:
     """Write aside, sync, rename: whoever sees the file sees all of it, with its rights (``mode``; None: as usual).
 
-    One writer at a time. Raises OSError, and leaves nothing.
+    Raises OSError, and leaves nothing; a kill leaves a hidden file.
     """
-    aside = path.with_name(f"{path.name}.tmp")
-    aside.unlink(missing_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(
             aside, "xb", opener=lambda name, flags: os.open(name, flags, 0o666 if mode is None else mode)

@@ -45,10 +45,16 @@ def _check_database(store: Store) -> list[Difference]:
 
 def check_file(capture: Capture, root: Path) -> Difference | None:
     """What is wrong with one capture's file, if anything."""
+    path = root / capture.file_path
+    try:
+        return _differs(capture, path)
+    except OSError as error:
+        return Difference(CAPTURE, capture.capture_id, f"{path}: cannot be read: {error.strerror}", REBUILD)
+
+
+def _differs(capture: Capture, path: Path) -> Difference | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    path = root / capture.file_path
 
     def differs(detail: str) -> Difference:
         return Difference(CAPTURE, capture.capture_id, f"{path}: {detail}", REBUILD)

@@ -52,6 +52,7 @@ CASES = {
     "the likeliest, not the oldest": (GAP, [row(3, "TOO_FEW_RECORDS"), row(4, "UNREADABLE")], 4),
     "any that is critical": (GAP, [row(3, "TRADES_WITHOUT_SHARES", severity="CRITICAL")], 3),
     "the same, not critical": (GAP, [row(3, "TRADES_WITHOUT_SHARES", severity="ERROR")], None),
+    "damage of what came": (GAP, [row(3, "DAMAGED", "ALL", severity="CRITICAL")], None),
     "a name before any that is critical": (SPLIT, [row(3, "X", severity="CRITICAL"), row(4, "NOT_DELIVERED")], 4),
     "not itself": (SPLIT | {"severity": "CRITICAL"}, [SPLIT | {"severity": "CRITICAL"}], None),
     "a window of its own week": (WINDOW, [row(3, "NOT_DELIVERED")], 3),

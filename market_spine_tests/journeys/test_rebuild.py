@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,11 +18,10 @@ import sqlalchemy as sa
 from market_spine.assets import rebuild as rebuilding
 from market_spine.assets.rebuild import RebuildReport, rebuild
 from market_spine.assets.tables import steps_of
-from market_spine.domain.errors import StoreError
+from market_spine.domain.errors import DamageError, StoreError
 from market_spine.feeds.otc import FEED
 from market_spine.governance.subscriptions import Wish, subscribe
 from market_spine.store import exchange
-from market_spine.store.files import fsync_folder
 from market_spine.store.gc import collect
 from market_spine.store.ledger import Run, newest_seq
 from market_spine.store.schema import JOURNALLED, MANIFEST
@@ -31,6 +32,7 @@ from market_spine_tests.journeys.stage import OTC, POLICIES, T1, Scene, key, lin
 
 pytestmark = pytest.mark.xdist_group("rebuild")  # one history for all
 
+SHM = Path("/dev/shm")
 WEEK, NEXT, BLOCKED = key("2025-11-14"), key("2025-11-21"), key("2025-11-28")
 VERSIONED, OVERWRITE, SKIP, MERGE = POLICIES.values()
 Content = dict[str, list[tuple[Any, ...]]]
@@ -268,24 +270,109 @@ def note(store: Store, who: str) -> None:
     subscribe(store, Run(who, who, datetime(2030, 1, 1, tzinfo=UTC)), Wish(who, "a-channel"), who)
 
 
+NOBODY = "0" * 32
+
+
+def extend(journal: Path) -> None:
+    """What a process leaves that commits now; once."""
+    newest = max(journal.rglob("*.json.zst"))
+    if NOBODY not in newest.name:
+        shutil.copy(newest, newest.with_name(f"{int(newest.name[:10]) + 1:010d}-{NOBODY}.json.zst"))
+
+
 def test_what_is_written_meanwhile_is_not_lost(history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction that commits after the journal was read, and before the new database is in its place."""
     fill_the_control_database_with_garbage(closed)
     garbage = (closed / "control.db").read_bytes()
     with staged(closed, history.spine.source, history.clock) as stage:
-        journal = stage.spine.store.home.journal
-
-        def written_meanwhile(_folder: Path) -> None:
-            newest = max(journal.rglob("*.json.zst"))
-            later = f"{int(newest.name[:10]) + 1:010d}-{'0' * 32}.json.zst"
-            shutil.copy(newest, newest.with_name(later))
-            monkeypatch.setattr(exchange, "fsync_folder", fsync_folder)
-
-        monkeypatch.setattr(exchange, "fsync_folder", written_meanwhile)
+        monkeypatch.setattr(exchange, "fsync_folder", lambda _: extend(stage.spine.store.home.journal))
         with pytest.raises(StoreError, match="written to while it was rebuilt"):
             rebuild(stage.spine, [FEED])
     assert (closed / "control.db").read_bytes() == garbage
     assert [*closed.glob("control.db.damaged-*")] == []
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_killed_while_the_database_is_exchanged(
+    history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """A damaged database without its last transactions that somebody writes to; a repair that cannot be repeated."""
+    platform = Store.at(closed, threads=1)
+    note(platform, "the-platform")  # in the -wal, which stays while the connection is open
+    spoil_an_index(closed)
+    renamed: list[Path] = []
+    move = Path.rename
+
+    def rename(path: Path, target: str | Path) -> Path:
+        if path in (closed / "control.db-wal", closed / "control.db", closed / ".control.db.fresh"):
+            renamed.append(path)
+            if len(renamed) == step:
+                raise Killed
+        return move(path, target)
+
+    with staged(closed, history.spine.source, history.clock) as stage:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", rename)
+            with pytest.raises(Killed):
+                rebuild(stage.spine, [FEED])
+        for store in (platform, Store.at(closed)):
+            with pytest.raises(DamageError, match="being exchanged"), store.control.read():
+                pass
+            with pytest.raises(DamageError, match="being exchanged"):
+                note(store, "somebody")
+        assert rebuild(stage.spine, [FEED]).swapped
+        assert verify(stage.spine.store) == []
+        note(platform, "later")
+        assert verify(stage.spine.store) == []
+        with platform.control.read() as connection:
+            assert newest_seq(connection) == len([*stage.spine.store.home.journal.rglob("*.json.zst")])
+    assert [*closed.rglob("*.orphan")] == []
+    platform.control.dispose()
+
+
+def spoil_an_index(root: Path) -> None:
+    """Nobody who only reads notices; SQLite's own check does."""
+    with closing(sqlite3.connect(root / "control.db")) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'core_manifest' ORDER BY name"
+        page = connection.execute(query).fetchone()[0]
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+    with (root / "control.db").open("r+b") as stream:
+        stream.seek((page - 1) * size + 8)
+        stream.write(b"\xff" * 64)
+
+
+def test_a_servers_lost_rows_are_made_anew_in_one_transaction(
+    history: Scene, tmp_path: Path, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers that see an empty store for a moment, and a transaction that commits between two others and is lost."""
+    home = tmp_path / "home"
+    shutil.copytree(history.spine.store.home.root, home)
+    store = Store.at(home, postgres_database, 1)
+    spine = replace(history.spine, store=store)
+    with monkeypatch.context() as patch:
+        patch.setattr(exchange, "fsync_folder", lambda _: extend(store.home.journal))
+        with pytest.raises(StoreError, match="written to while it was rebuilt"):
+            rebuild(spine, [FEED])
+    for late in store.home.journal.rglob(f"*-{NOBODY}.json.zst"):
+        late.unlink()
+    assert rebuild(spine, [FEED]).swapped
+    assert verify(store) == []
+    store.control.dispose()
+
+
+def test_a_database_on_another_disk_is_exchanged_too(history: Scene, tmp_path: Path) -> None:
+    """A rename from the home's disk to the database's, which no system does."""
+    if not SHM.is_dir() or SHM.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system at /dev/shm")
+    with tempfile.TemporaryDirectory(dir=SHM) as elsewhere:
+        home = tmp_path / "home"
+        shutil.copytree(history.spine.store.home.root, home)
+        (home / "control.db").unlink()
+        (Path(elsewhere) / "control.db").write_bytes(b"no database at all " * 1_000)
+        store = Store.at(home, f"sqlite:///{elsewhere}/control.db", 1)
+        assert rebuild(replace(history.spine, store=store), [FEED]).swapped
+        assert verify(store) == []
+        store.control.dispose()
 
 
 def test_an_altered_landing_object_is_named(stage: Scene) -> None:

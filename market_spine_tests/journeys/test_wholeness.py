@@ -7,17 +7,20 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from market_spine.assets import scope
 from market_spine.assets.rebuild import rebuild
-from market_spine.assets.scope import judge
 from market_spine.assets.wholeness import look_through
 from market_spine.automation.health import health_job
 from market_spine.feeds.otc import FEED
 from market_spine.store import anomalies
 from market_spine.store.ledger import Run
+from market_spine.store.manifest import Question
 from market_spine_tests.journeys.stage import Clock, Scene, key, line, lines, put, staged, text
 
 WEEK, FRIDAY = key("2025-11-14"), date(2025, 11, 14)
+pytestmark = pytest.mark.slow
 BEGIN = datetime(2026, 1, 14, 15, tzinfo=UTC)  # a Wednesday
 
 
@@ -63,9 +66,12 @@ def file_of(scene: Scene, table: str, is_current: bool) -> Path:
 
 def against(scene: Scene) -> set[str]:
     """What stands against the use of the week for trading."""
-    judge(scene.spine.store, Run("judge", "judge", scene.clock.forward(minutes=1)), FEED)
-    query = "SELECT blocking_issues FROM core_data_readiness WHERE ready_for = 'trading' AND week_ending = ?"
-    ((issues,),) = scene.sql(query, FRIDAY)
+    scope.judge(scene.spine.store, Run("judge", "judge", scene.clock.forward(minutes=1)), FEED)
+    query = sa.text(
+        "SELECT blocking_issues FROM core_data_readiness WHERE ready_for = 'trading' AND week_ending = :week"
+    )
+    with scene.spine.store.control.read() as connection:
+        issues = connection.scalars(query, {"week": str(FRIDAY)}).one()
     return {word for word in ("CRITICAL_ANOMALIES", "INCOMPLETE_STAGES") if word in issues}
 
 
@@ -111,3 +117,48 @@ def test_the_daily_health_run_looks(scene: Scene) -> None:
     result = health_job(FEED).execute_in_process(instance=scene.instance, resources={"spine": scene.spine})
     assert result.success
     assert [row[2] for row in found(scene)] == ["otc_raw"]
+
+
+def test_a_restated_week_is_blocked_no_longer(scene: Scene, tmp_path: Path) -> None:
+    """Prevents a week from being withheld until tomorrow's look, though what is in force is whole."""
+    alter(file_of(scene, "raw", is_current=True))
+    look(scene)
+    assert "CRITICAL_ANOMALIES" in against(scene)
+    put(tmp_path / "files", WEEK, text(lines(WEEK, 28)))
+    scene.clock.forward(hours=1)
+    scene.refresh(WEEK)
+    scope.look(scene.spine, FEED, Run("minute", "minute", scene.clock.forward(minutes=1)))
+    assert found(scene) == [("DAMAGED", "ERROR", "otc_raw", FRIDAY, "OTC")]
+    assert "CRITICAL_ANOMALIES" not in against(scene)
+
+
+def test_a_damaged_calendar_blocks_its_week(scene: Scene) -> None:
+    """Prevents damage of what every feed shares from being told to nobody."""
+    (capture,) = scene.spine.store.select(Question(("reference_trading_calendar",)))
+    alter(scene.spine.store.home.captures / capture.file_path)
+    look(scene)
+    assert found(scene) == [("DAMAGED", "CRITICAL", "reference_trading_calendar", FRIDAY, "ALL")]
+    assert "CRITICAL_ANOMALIES" in against(scene)
+
+
+def test_more_of_the_same_is_news(scene: Scene) -> None:
+    """Prevents a disk that goes on failing from looking like one bad sector."""
+    first, second = sorted(scene.spine.store.home.landing.rglob("objects/*/*.zst"))[:2]
+    alter(first)
+    assert look(scene) == 1
+    alter(second)
+    assert look(scene) == 1
+    with scene.spine.store.control.read() as connection:
+        (row,) = [row for row in anomalies.open_rows(connection) if row["code"] == "DAMAGED"]
+    assert (row["affected_records"], row["message"][-12:]) == (2, "; and 1 more")
+
+
+def test_what_cannot_be_read_hides_nothing_else(scene: Scene) -> None:
+    """Prevents one unreadable row from ending the look before anything is on record."""
+    store = scene.spine.store
+    with store.control.write() as connection:
+        connection.execute(sa.text("UPDATE core_quality SET checked_at = 'yesterday'"))
+    for path in store.home.landing.rglob("objects/*/*.zst"):
+        alter(path)
+    look(scene)
+    assert [row[2] for row in found(scene)] == ["store:control", "store:landing"]
