@@ -12,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from market_spine.assets.tables import CALENDAR, steps_of
 from market_spine.domain import reference
 from market_spine.domain.captures import RevisionPolicy, View
 from market_spine.domain.contracts import Feed, Table
-from market_spine.domain.errors import StoreError
+from market_spine.domain.errors import MeanwhileError, StoreError
 from market_spine.domain.keys import WeekKey
 from market_spine.sources.landing import Landed
 from market_spine.sources.lines import open_part
@@ -40,6 +41,9 @@ from market_spine.store.store import Store
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+ROUNDS = 10  # of catching up with a platform that goes on
 
 
 @dataclass
@@ -64,42 +68,67 @@ def rebuild(spine: Spine, feeds: Sequence[Feed], swap: bool = True) -> RebuildRe
     try:
         shadow.store.ensure()
         ailment = exchange.ailment(spine.store)
-        report = _Replay(spine, shadow, feeds).run(None if ailment else exchange.last_batch(spine.store))
+        replay = _Replay(spine, shadow, feeds)
+        report = replay.run(None if ailment else exchange.last_batch(spine.store))
         if not ailment:
             report.differences += exchange.compare(spine.store, shadow.store)
         elif not swap:
             report.differences.append(Difference("control", spine.store.control.shown, ailment, "spine rebuild"))
         if swap and not report.differences:
-            report.ailment, report.kept_database = ailment, exchange.swap(spine.store, shadow.store, bool(ailment))
-            report.swapped = True
+            report.ailment = ailment
+            _exchange(replay)
         return report
     finally:
         shadow.store.control.dispose()
         shutil.rmtree(shadow.store.home.root, ignore_errors=True)
 
 
+def _exchange(replay: _Replay) -> None:
+    """Put the shadow in the live store's place. What a running platform commits meanwhile is replayed first: each time
+    less, since a replay of one transaction takes milliseconds."""
+    live, report = replay.live.store, replay.report
+    for patience in reversed(range(ROUNDS)):
+        try:
+            report.kept_database = exchange.swap(live, replay.shadow.store, bool(report.ailment))
+        except MeanwhileError:
+            if not patience:
+                raise
+            replay.run(None if report.ailment else exchange.last_batch(live))
+            if report.differences:
+                return
+        else:
+            report.swapped = True
+            return
+
+
 class _Replay:
-    """One pass over the journal."""
+    """One pass over the journal, which may be gone on with."""
 
     def __init__(self, live: Spine, shadow: Spine, feeds: Sequence[Feed]) -> None:
         self.live, self.shadow = live, shadow
         self.feeds = {feed.sql_name("raw"): feed for feed in feeds}
         self.steps: dict[str, Step] = {step.table_name: step for feed in feeds for step in steps_of(feed).values()}
-        self.landed = {(one.landing_id, one.key, one.fetched_at): one for one in live.landing.deliveries()}
+        self.done = 0  # the last entry
+        self.landed: dict[tuple[str, WeekKey, datetime], Landed] = {}
         self.held: dict[str, Capture] = {}
         self.report = RebuildReport()
 
     def run(self, last: int | None) -> RebuildReport:
+        """Replay what is not done yet, up to the live store's transaction ``last``; None: all that is journalled."""
+        self.landed = {(one.landing_id, one.key, one.fetched_at): one for one in self.live.landing.deliveries()}
         if last is not None:
             with self.live.store.control.read() as connection:
                 question = Question(tuple(tables(connection)), View.ALL_REVISIONS)
                 self.held = {one.capture_id: one for one in captures(connection, question)}
         for entry in _committed(journal.read(self.live.store.home.journal, JOURNALLED), last):
+            if entry.seq <= self.done:
+                continue
             rows = entry.rows[MANIFEST.name]
             for table_name in dict.fromkeys(row["table_name"] for row in rows):
                 self._rebuild(entry, [row for row in rows if row["table_name"] == table_name])
             with self.shadow.store.control.write() as connection:
                 apply(connection, entry)
+            self.done = entry.seq
         return self.report
 
     def _rebuild(self, entry: journal.Entry, rows: list[dict[str, Any]]) -> None:

@@ -59,6 +59,10 @@ class StoreError(SpineError):
     """The store contradicts itself: missing or altered files, an unknown schema, a broken landing."""
 
 
+class MeanwhileError(StoreError):
+    """Another process committed something that was not yet looked at."""
+
+
 class DamageError(StoreError):
     """What is read is not what was written: torn pages, lost blocks, flipped bits."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from market_spine.domain.errors import DamageError, StoreError
+from market_spine.domain.errors import DamageError, MeanwhileError, StoreError
 from market_spine.store import differences, journal
 from market_spine.store.columns import METADATA
 from market_spine.store.control import exchanging, migrations, upgrade
@@ -72,7 +72,7 @@ def swap(live: Store, shadow: Store, is_ailing: bool) -> Path | None:
     """Move the shadow's files beside the live ones and put its rows in the place of the live rows, in one transaction.
 
     The old files stay until `gc`: whoever reads them now finishes. A kill before the transaction leaves loose files.
-    StoreError, and no row changed, where the live store has a batch that the shadow has not: one was written meanwhile.
+    MeanwhileError, and no row changed, where the live store has a batch that the shadow has not; to be called again.
     Of a database that ``is_ailing`` no row is taken over; a file is kept as a whole, under the name that is given back.
     """
     with shadow.control.read() as connection:
@@ -80,6 +80,8 @@ def swap(live: Store, shadow: Store, is_ailing: bool) -> Path | None:
     for row in rows[MANIFEST]:
         source, target = shadow.home.captures / row["file_path"], live.home.captures / row["file_path"]
         if not source.is_file():
+            if target.is_file():  # moved by an earlier call
+                continue
             raise StoreError(f"the rebuilt file {source} is gone", "run spine rebuild again")
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
@@ -92,7 +94,7 @@ def swap(live: Store, shadow: Store, is_ailing: bool) -> Path | None:
             _refuse_longer(live, last)
             _make_anew(connection)
         elif set(connection.scalars(sa.select(BATCHES.c.batch_id))) - {row["batch_id"] for row in rows[BATCHES]}:
-            raise StoreError(*MEANWHILE)
+            raise MeanwhileError(*MEANWHILE)
         for table in reversed(JOURNALLED):
             connection.execute(sa.delete(table))
         for table in JOURNALLED:
@@ -104,7 +106,7 @@ def swap(live: Store, shadow: Store, is_ailing: bool) -> Path | None:
 def _refuse_longer(live: Store, last: int) -> None:
     """Under the writers' lock: whatever is committed has its entry by then."""
     if max(journal.written(live.home.journal), default=0) != last:
-        raise StoreError(*MEANWHILE)
+        raise MeanwhileError(*MEANWHILE)
 
 
 def _put_in_place(live: Store, shadow: Store, last: int) -> Path | None:
@@ -138,6 +140,8 @@ def _put_in_place(live: Store, shadow: Store, last: int) -> Path | None:
             f"cannot put {database} in its place: {error.strerror} ({error.filename})",
             "free space, or make its folder writable, then run spine rebuild again",
         ) from error
+    finally:
+        fresh.unlink(missing_ok=True)
     return kept if is_there else None
 
 

@@ -18,12 +18,14 @@ import sqlalchemy as sa
 from market_spine.assets import rebuild as rebuilding
 from market_spine.assets.rebuild import RebuildReport, rebuild
 from market_spine.assets.tables import steps_of
-from market_spine.domain.errors import DamageError, StoreError
+from market_spine.domain.errors import DamageError, MeanwhileError, StoreError
 from market_spine.feeds.otc import FEED
 from market_spine.governance.subscriptions import Wish, subscribe
 from market_spine.store import exchange
+from market_spine.store.files import fsync_folder
 from market_spine.store.gc import collect
 from market_spine.store.ledger import Run, newest_seq
+from market_spine.store.notices import subscriptions
 from market_spine.store.schema import JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 from market_spine.store.verify import verify
@@ -270,26 +272,50 @@ def note(store: Store, who: str) -> None:
     subscribe(store, Run(who, who, datetime(2030, 1, 1, tzinfo=UTC)), Wish(who, "a-channel"), who)
 
 
-NOBODY = "0" * 32
+def meanwhile(monkeypatch: pytest.MonkeyPatch, platform: Store, times: int) -> None:
+    """Another process commits while the first files are moved, this often."""
+    numbers = iter(range(times))
+
+    def commit(folder: Path) -> None:
+        if (number := next(numbers, None)) is not None:
+            note(platform, f"meanwhile-{number}")
+        fsync_folder(folder)
+
+    monkeypatch.setattr(exchange, "fsync_folder", commit)
 
 
-def extend(journal: Path) -> None:
-    """What a process leaves that commits now; once."""
-    newest = max(journal.rglob("*.json.zst"))
-    if NOBODY not in newest.name:
-        shutil.copy(newest, newest.with_name(f"{int(newest.name[:10]) + 1:010d}-{NOBODY}.json.zst"))
-
-
-def test_what_is_written_meanwhile_is_not_lost(history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A transaction that commits after the journal was read, and before the new database is in its place."""
-    fill_the_control_database_with_garbage(closed)
-    garbage = (closed / "control.db").read_bytes()
+@pytest.mark.parametrize("is_ailing", [True, False])
+def test_what_is_written_meanwhile_is_there_afterwards(
+    history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch, is_ailing: bool
+) -> None:
+    """A transaction that commits after the journal was read, and a repair that a busy platform never lets through."""
+    platform = Store.at(closed, threads=1)
+    note(platform, "before")
+    if is_ailing:
+        spoil_an_index(closed)
+    meanwhile(monkeypatch, platform, times=1)
     with staged(closed, history.spine.source, history.clock) as stage:
-        monkeypatch.setattr(exchange, "fsync_folder", lambda _: extend(stage.spine.store.home.journal))
-        with pytest.raises(StoreError, match="written to while it was rebuilt"):
+        rebuilt(stage)
+        note(platform, "after")
+        with platform.control.read() as connection:
+            names = [row["name"] for row in subscriptions(connection)]
+        assert {"before", "meanwhile-0", "after"} <= set(names)
+        assert verify(stage.spine.store) == []
+    assert [*closed.rglob("*.orphan")] == []
+    assert not (closed / ".control.db.fresh").exists()
+    platform.control.dispose()
+
+
+def test_a_platform_that_never_rests_is_told(history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repair that goes on for ever, or that leaves something behind when it gives up."""
+    platform = Store.at(closed, threads=1)
+    monkeypatch.setattr(rebuilding, "ROUNDS", 1)
+    meanwhile(monkeypatch, platform, times=1)
+    with staged(closed, history.spine.source, history.clock) as stage:
+        with pytest.raises(MeanwhileError, match="written to while it was rebuilt"):
             rebuild(stage.spine, [FEED])
-    assert (closed / "control.db").read_bytes() == garbage
-    assert [*closed.glob("control.db.damaged-*")] == []
+        assert verify(stage.spine.store) == []
+    platform.control.dispose()
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
@@ -341,21 +367,23 @@ def spoil_an_index(root: Path) -> None:
         stream.write(b"\xff" * 64)
 
 
-def test_a_servers_lost_rows_are_made_anew_in_one_transaction(
+def test_a_servers_database_is_made_anew(
     history: Scene, tmp_path: Path, postgres_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Readers that see an empty store for a moment, and a transaction that commits between two others and is lost."""
+    """A repair that only works on files; what commits meanwhile is in it, or the repair is not done."""
     home = tmp_path / "home"
     shutil.copytree(history.spine.store.home.root, home)
     store = Store.at(home, postgres_database, 1)
     spine = replace(history.spine, store=store)
-    with monkeypatch.context() as patch:
-        patch.setattr(exchange, "fsync_folder", lambda _: extend(store.home.journal))
-        with pytest.raises(StoreError, match="written to while it was rebuilt"):
-            rebuild(spine, [FEED])
-    for late in store.home.journal.rglob(f"*-{NOBODY}.json.zst"):
-        late.unlink()
+    report = rebuild(spine, [FEED])
+    assert (report.swapped, report.ailment, report.kept_database) == (True, "the control database is lost", None)
+    assert verify(store) == []
+    platform = Store.at(home, postgres_database, 1)
+    meanwhile(monkeypatch, platform, times=2)
     assert rebuild(spine, [FEED]).swapped
+    platform.control.dispose()
+    with store.control.read() as connection:
+        assert {"meanwhile-0", "meanwhile-1"} <= {row["name"] for row in subscriptions(connection)}
     assert verify(store) == []
     store.control.dispose()
 
@@ -465,8 +493,7 @@ def test_a_write_during_a_rebuild_is_not_lost(stage: Scene, tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(exchange, "compare", compare_then_write)
-        with pytest.raises(StoreError, match="written to while it was rebuilt"):
-            rebuild(stage.spine, [FEED])
+        assert rebuild(stage.spine, [FEED]).swapped
     assert stage.current("raw", late).row_count == 10
     assert verify(stage.spine.store) == []
     rebuilt(stage)
