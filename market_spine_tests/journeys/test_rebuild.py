@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,90 +12,25 @@ import pytest
 import sqlalchemy as sa
 
 from market_spine.assets import rebuild as rebuilding
-from market_spine.assets.rebuild import RebuildReport, rebuild
+from market_spine.assets.rebuild import rebuild
 from market_spine.assets.tables import steps_of
-from market_spine.domain.errors import DamageError, MeanwhileError, StoreError
+from market_spine.domain.errors import StoreError
 from market_spine.feeds.otc import FEED
-from market_spine.governance.subscriptions import Wish, subscribe
 from market_spine.store import exchange
-from market_spine.store.files import fsync_folder
 from market_spine.store.gc import collect
-from market_spine.store.ledger import Run, newest_seq
-from market_spine.store.notices import subscriptions
-from market_spine.store.schema import JOURNALLED, MANIFEST
-from market_spine.store.store import Store
 from market_spine.store.verify import verify
-from market_spine_tests.journeys.bad_files import row, with_rows
-from market_spine_tests.journeys.stage import OTC, POLICIES, T1, Scene, key, line, lines, put, staged, text
+from market_spine_tests.journeys.losses import (
+    LOSSES,
+    NEXT,
+    Killed,
+    contents,
+    flip_a_byte,
+    lose_one_capture,
+    rebuilt,
+)
+from market_spine_tests.journeys.stage import OTC, Scene, key, lines, staged, text
 
 pytestmark = pytest.mark.xdist_group("rebuild")  # one history for all
-
-SHM = Path("/dev/shm")
-WEEK, NEXT, BLOCKED = key("2025-11-14"), key("2025-11-21"), key("2025-11-28")
-VERSIONED, OVERWRITE, SKIP, MERGE = POLICIES.values()
-Content = dict[str, list[tuple[Any, ...]]]
-FILES = {"file_path", "file_sha256", "file_bytes"}
-
-
-@pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Inserts of two tiers, a restatement, a merge, an overwrite, two kinds of blocked weeks, and the calendar."""
-    files = tmp_path_factory.mktemp("files")
-    with staged(tmp_path_factory.mktemp("history") / "home", f"file:{files}") as stage:
-        tier1 = replace(WEEK, tier=T1)
-        put(files, WEEK, text([*lines(WEEK, 30), line(WEEK, "", "PPEX", 1, 1), "half a line"]))
-        put(files, NEXT, text(lines(NEXT, 30)))
-        put(files, tier1, text(lines(tier1, 30)))
-        put(files, BLOCKED, with_rows(row(shares=0))(BLOCKED))
-        stage.run("otc.weekly_refresh", WEEK, NEXT, tier1, BLOCKED)
-        for options, data in (
-            (VERSIONED, text(lines(WEEK, 24))),
-            (MERGE, text([line(WEEK, "MERGED", "UBSA", 5, 1), *lines(WEEK, 3)])),
-            (OVERWRITE, text(lines(WEEK, 26))),
-            (MERGE, text([line(WEEK, "AGAIN", "UBSA", 5, 1)])),
-            (VERSIONED, b"<html></html>"),
-        ):
-            stage.clock.forward(days=1)
-            put(files, WEEK, data)
-            stage.run("otc.ingest_week", WEEK, options=options)
-            stage.run("otc.normalize_week", WEEK)
-        stage.run("otc.weekly_refresh", WEEK, options=SKIP)
-        yield stage
-
-
-@contextmanager
-def copied(history: Scene, tmp_path: Path) -> Iterator[Scene]:
-    """The history in a home of its own, to be damaged."""
-    root = tmp_path / "home"
-    shutil.copytree(history.spine.store.home.root, root)
-    with staged(root, history.spine.source, history.clock) as stage:
-        yield stage
-
-
-@pytest.fixture
-def stage(history: Scene, tmp_path: Path) -> Iterator[Scene]:
-    with copied(history, tmp_path) as scene:
-        yield scene
-
-
-def contents(stage: Scene) -> Content:
-    """All rows of the control tables but where the files are and how they are encoded."""
-    with stage.spine.store.control.read() as connection:
-        return {
-            table.name: sorted((tuple(each) for each in connection.execute(sa.select(*_but_files(table)))), key=str)
-            for table in JOURNALLED
-        }
-
-
-def _but_files(table: sa.Table) -> list[sa.Column[Any]]:
-    return [column for column in table.c if table is not MANIFEST or column.name not in FILES]
-
-
-def rebuilt(stage: Scene) -> RebuildReport:
-    report = rebuild(stage.spine, [FEED])
-    assert report.differences == []
-    assert report.swapped
-    return report
 
 
 def test_the_history_has_everything(history: Scene) -> None:
@@ -147,74 +78,6 @@ def test_a_dry_run_changes_nothing(stage: Scene) -> None:
     assert not list(root.glob(".rebuild-*"))
 
 
-def lose_all_captures(root: Path) -> None:
-    shutil.rmtree(root / "captures")
-
-
-def lose_one_capture(root: Path) -> None:
-    sorted(root.rglob("*.parquet"))[3].unlink()
-
-
-def lose_one_and_alter_another(root: Path) -> None:
-    lose_one_capture(root)
-    flip_a_byte(root)
-
-
-def flip_a_byte(root: Path) -> None:
-    path = sorted(root.rglob("*.parquet"))[5]
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0x10
-    path.write_bytes(data)
-
-
-def lose_the_control_database(root: Path) -> None:
-    for path in root.glob("control.db*"):
-        path.unlink()
-
-
-def fill_the_control_database_with_garbage(root: Path) -> None:
-    lose_the_control_database(root)
-    (root / "control.db").write_bytes(b"no database at all " * 1_000)
-
-
-def tear_the_control_database(root: Path) -> None:
-    data = (root / "control.db").read_bytes()
-    lose_the_control_database(root)
-    (root / "control.db").write_bytes(data[: len(data) // 3] + b"\xff" * 4096 + data[len(data) // 3 + 4096 :])
-
-
-def empty_the_control_database(root: Path) -> None:
-    lose_the_control_database(root)
-    (root / "control.db").touch()
-
-
-def lose_all_but_landing(root: Path) -> None:
-    for path in root.iterdir():
-        if path.name != "landing":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-LOSSES = (
-    lose_all_captures,
-    lose_one_and_alter_another,
-    lose_the_control_database,
-    fill_the_control_database_with_garbage,
-    tear_the_control_database,
-    empty_the_control_database,
-    lose_all_but_landing,
-)
-
-
-@pytest.fixture
-def closed(history: Scene, tmp_path: Path) -> Path:
-    """A copy of the history's home that nobody has open."""
-    with history.spine.store.control.write() as connection:  # nothing is left in the write-ahead log
-        connection.execute(sa.text("SELECT 1"))
-    history.spine.store.control.dispose()
-    shutil.copytree(history.spine.store.home.root, tmp_path / "home")
-    return tmp_path / "home"
-
-
 @pytest.mark.parametrize("lose", LOSSES, ids=lambda lose: lose.__name__)
 def test_a_loss_is_made_good(history: Scene, closed: Path, lose: Callable[[Path], None]) -> None:
     """A loss that landing could make good and that ends in an error, or in a store that looks whole."""
@@ -233,174 +96,6 @@ def test_a_loss_is_seen(history: Scene, closed: Path, lose: Callable[[Path], Non
     with staged(closed, history.spine.source, history.clock) as stage:
         (found,) = verify(stage.spine.store)
         assert (found.kind, "spine rebuild" in found.remedy) == ("capture", True)
-
-
-def test_a_damaged_control_database_is_kept(history: Scene, closed: Path) -> None:
-    """Evidence that a repair throws away; a dry run that repairs."""
-    fill_the_control_database_with_garbage(closed)
-    garbage = (closed / "control.db").read_bytes()
-    with staged(closed, history.spine.source, history.clock) as stage:
-        report = rebuild(stage.spine, [FEED], swap=False)
-        assert [one.kind for one in report.differences] == ["control"]
-        assert "damaged" in report.differences[0].detail
-        assert (closed / "control.db").read_bytes() == garbage
-        rebuilt(stage)
-    (kept,) = closed.glob("control.db.damaged-*")
-    assert kept.read_bytes() == garbage
-
-
-def test_who_has_the_damaged_database_open_goes_on_with_the_new_one(history: Scene, closed: Path) -> None:
-    """A platform that runs on beside a repair: its ticks would go to the old file, unseen, and set aside journal
-    entries of the new one."""
-    platform = Store.at(closed, threads=1)
-    with platform.control.read() as connection:  # its pool keeps the connection
-        before = newest_seq(connection)
-    fill_the_control_database_with_garbage(closed)
-    with staged(closed, history.spine.source, history.clock) as stage:
-        rebuilt(stage)
-        note(stage.spine.store, "another-process")
-        note(platform, "the-platform")
-        with platform.control.read() as connection:
-            assert newest_seq(connection) == before + 2
-        assert verify(stage.spine.store) == []
-    assert [*platform.home.journal.rglob("*.orphan")] == []
-    platform.control.dispose()
-
-
-def note(store: Store, who: str) -> None:
-    """Some transaction."""
-    subscribe(store, Run(who, who, datetime(2030, 1, 1, tzinfo=UTC)), Wish(who, "a-channel"), who)
-
-
-def meanwhile(monkeypatch: pytest.MonkeyPatch, platform: Store, times: int) -> None:
-    """Another process commits while the first files are moved, this often."""
-    numbers = iter(range(times))
-
-    def commit(folder: Path) -> None:
-        if (number := next(numbers, None)) is not None:
-            note(platform, f"meanwhile-{number}")
-        fsync_folder(folder)
-
-    monkeypatch.setattr(exchange, "fsync_folder", commit)
-
-
-@pytest.mark.parametrize("is_ailing", [True, False])
-def test_what_is_written_meanwhile_is_there_afterwards(
-    history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch, is_ailing: bool
-) -> None:
-    """A transaction that commits after the journal was read, and a repair that a busy platform never lets through."""
-    platform = Store.at(closed, threads=1)
-    note(platform, "before")
-    if is_ailing:
-        spoil_an_index(closed)
-    meanwhile(monkeypatch, platform, times=1)
-    with staged(closed, history.spine.source, history.clock) as stage:
-        rebuilt(stage)
-        note(platform, "after")
-        with platform.control.read() as connection:
-            names = [row["name"] for row in subscriptions(connection)]
-        assert {"before", "meanwhile-0", "after"} <= set(names)
-        assert verify(stage.spine.store) == []
-    assert [*closed.rglob("*.orphan")] == []
-    assert not (closed / ".control.db.fresh").exists()
-    platform.control.dispose()
-
-
-def test_a_platform_that_never_rests_is_told(history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A repair that goes on for ever, or that leaves something behind when it gives up."""
-    platform = Store.at(closed, threads=1)
-    monkeypatch.setattr(rebuilding, "ROUNDS", 1)
-    meanwhile(monkeypatch, platform, times=1)
-    with staged(closed, history.spine.source, history.clock) as stage:
-        with pytest.raises(MeanwhileError, match="written to while it was rebuilt"):
-            rebuild(stage.spine, [FEED])
-        assert verify(stage.spine.store) == []
-    platform.control.dispose()
-
-
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_killed_while_the_database_is_exchanged(
-    history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    """A damaged database without its last transactions that somebody writes to; a repair that cannot be repeated."""
-    platform = Store.at(closed, threads=1)
-    note(platform, "the-platform")  # in the -wal, which stays while the connection is open
-    spoil_an_index(closed)
-    renamed: list[Path] = []
-    move = Path.rename
-
-    def rename(path: Path, target: str | Path) -> Path:
-        if path in (closed / "control.db-wal", closed / "control.db", closed / ".control.db.fresh"):
-            renamed.append(path)
-            if len(renamed) == step:
-                raise Killed
-        return move(path, target)
-
-    with staged(closed, history.spine.source, history.clock) as stage:
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "rename", rename)
-            with pytest.raises(Killed):
-                rebuild(stage.spine, [FEED])
-        for store in (platform, Store.at(closed)):
-            with pytest.raises(DamageError, match="being exchanged"), store.control.read():
-                pass
-            with pytest.raises(DamageError, match="being exchanged"):
-                note(store, "somebody")
-        assert rebuild(stage.spine, [FEED]).swapped
-        assert verify(stage.spine.store) == []
-        note(platform, "later")
-        assert verify(stage.spine.store) == []
-        with platform.control.read() as connection:
-            assert newest_seq(connection) == len([*stage.spine.store.home.journal.rglob("*.json.zst")])
-    assert [*closed.rglob("*.orphan")] == []
-    platform.control.dispose()
-
-
-def spoil_an_index(root: Path) -> None:
-    """Nobody who only reads notices; SQLite's own check does."""
-    with closing(sqlite3.connect(root / "control.db")) as connection:
-        query = "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'core_manifest' ORDER BY name"
-        page = connection.execute(query).fetchone()[0]
-        size = connection.execute("PRAGMA page_size").fetchone()[0]
-    with (root / "control.db").open("r+b") as stream:
-        stream.seek((page - 1) * size + 8)
-        stream.write(b"\xff" * 64)
-
-
-def test_a_servers_database_is_made_anew(
-    history: Scene, tmp_path: Path, postgres_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A repair that only works on files; what commits meanwhile is in it, or the repair is not done."""
-    home = tmp_path / "home"
-    shutil.copytree(history.spine.store.home.root, home)
-    store = Store.at(home, postgres_database, 1)
-    spine = replace(history.spine, store=store)
-    report = rebuild(spine, [FEED])
-    assert (report.swapped, report.ailment, report.kept_database) == (True, "the control database is lost", None)
-    assert verify(store) == []
-    platform = Store.at(home, postgres_database, 1)
-    meanwhile(monkeypatch, platform, times=2)
-    assert rebuild(spine, [FEED]).swapped
-    platform.control.dispose()
-    with store.control.read() as connection:
-        assert {"meanwhile-0", "meanwhile-1"} <= {row["name"] for row in subscriptions(connection)}
-    assert verify(store) == []
-    store.control.dispose()
-
-
-def test_a_database_on_another_disk_is_exchanged_too(history: Scene, tmp_path: Path) -> None:
-    """A rename from the home's disk to the database's, which no system does."""
-    if not SHM.is_dir() or SHM.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("no second file system at /dev/shm")
-    with tempfile.TemporaryDirectory(dir=SHM) as elsewhere:
-        home = tmp_path / "home"
-        shutil.copytree(history.spine.store.home.root, home)
-        (home / "control.db").unlink()
-        (Path(elsewhere) / "control.db").write_bytes(b"no database at all " * 1_000)
-        store = Store.at(home, f"sqlite:///{elsewhere}/control.db", 1)
-        assert rebuild(replace(history.spine, store=store), [FEED]).swapped
-        assert verify(store) == []
-        store.control.dispose()
 
 
 def test_an_altered_landing_object_is_named(stage: Scene) -> None:
@@ -438,10 +133,6 @@ def test_an_altered_control_row_is_reported(stage: Scene) -> None:
     assert not report.swapped
     assert {one.detail for one in report.differences} == {"the rebuilt store has another detail"}
     assert contents(stage) == before
-
-
-class Killed(Exception):
-    """As if the power failed."""
 
 
 def test_killed_while_the_files_move(stage: Scene, history: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
