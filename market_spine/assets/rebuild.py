@@ -120,9 +120,7 @@ class _Replay:
             with self.live.store.control.read() as connection:
                 question = Question(tuple(tables(connection)), View.ALL_REVISIONS)
                 self.held = {one.capture_id: one for one in captures(connection, question)}
-        for entry in _committed(journal.read(self.live.store.home.journal, JOURNALLED), last):
-            if entry.seq <= self.done:
-                continue
+        for entry in _committed(journal.read(self.live.store.home.journal, JOURNALLED, self.done), last):
             rows = entry.rows[MANIFEST.name]
             for table_name in dict.fromkeys(row["table_name"] for row in rows):
                 self._rebuild(entry, [row for row in rows if row["table_name"] == table_name])

@@ -45,8 +45,8 @@ def scope_of(feed: Feed) -> Scope:
 def look(spine: Spine, feed: Feed, run: Run) -> Changes:
     """Compare what is expected of ``feed`` at ``run.now`` with what is there, and keep what is found."""
     changes = reconcile(spine.store, run, feed, load_schedules(feed), tables_of(feed))
-    changes.add(record(spine.store, run, no_longer_expected(spine.store, feed, run.now), HEART))
-    changes.add(record(spine.store, run, superseded(spine.store), HEART, counts_repeats=False))
+    gone = [*no_longer_expected(spine.store, feed, run.now), *superseded(spine.store)]
+    changes.add(record(spine.store, run, gone, HEART))
     return changes
 
 

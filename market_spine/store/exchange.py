@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -69,7 +70,7 @@ def _shortened(held: Mapping[int, str], written: Mapping[int, str]) -> str:
 
 
 def swap(live: Store, shadow: Store, is_ailing: bool) -> Path | None:
-    """Move the shadow's files beside the live ones and put its rows in the place of the live rows, in one transaction.
+    """Put the shadow's files beside the live ones and put its rows in the place of the live rows, in one transaction.
 
     The old files stay until `gc`: whoever reads them now finishes. A kill before the transaction leaves loose files.
     MeanwhileError, and no row changed, where the live store has a batch that the shadow has not; to be called again.
@@ -80,11 +81,11 @@ def swap(live: Store, shadow: Store, is_ailing: bool) -> Path | None:
     for row in rows[MANIFEST]:
         source, target = shadow.home.captures / row["file_path"], live.home.captures / row["file_path"]
         if not source.is_file():
-            if target.is_file():  # moved by an earlier call
-                continue
             raise StoreError(f"the rebuilt file {source} is gone", "run spine rebuild again")
+        if target.is_file():  # by an earlier call
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
+        os.link(source, target)  # the shadow keeps it too: a replay that goes on reads it there
         fsync_folder(target.parent)
     last = max((row["seq"] for row in rows[BATCHES]), default=0)
     if is_ailing and not live.control.is_postgres:

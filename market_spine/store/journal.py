@@ -113,10 +113,10 @@ def written(folder: Path) -> dict[int, str]:
     return {int(seq): batch_id for seq, _, batch_id in names}
 
 
-def read(folder: Path, tables: tuple[Table, ...]) -> Iterator[Entry]:
-    """All entries in order; a gap or a damaged entry is an error that names it."""
-    expected = 1
-    for path in sorted(folder.glob("*/*.json.zst")):
+def read(folder: Path, tables: tuple[Table, ...], after: int = 0) -> Iterator[Entry]:
+    """All entries in order, or those behind number ``after``; a gap or a damaged entry is an error that names it."""
+    expected = after + 1
+    for path in sorted(one for one in folder.glob("*/*.json.zst") if int(one.name.partition("-")[0]) > after):
         try:
             payload = json.loads(zstandard.decompress(path.read_bytes()))
         # MemoryError: a flipped bit in the frame's header can announce any size.

@@ -17,6 +17,7 @@ from market_spine.assets.tables import steps_of
 from market_spine.domain.errors import StoreError
 from market_spine.feeds.otc import FEED
 from market_spine.store import exchange
+from market_spine.store.files import fsync_folder
 from market_spine.store.gc import collect
 from market_spine.store.verify import verify
 from market_spine_tests.journeys.losses import (
@@ -189,6 +190,26 @@ def test_a_write_during_a_rebuild_is_not_lost(stage: Scene, tmp_path: Path, monk
     assert verify(stage.spine.store) == []
     rebuilt(stage)
     assert stage.current("raw", late).row_count == 10
+
+
+def test_a_week_that_is_calculated_while_the_files_come_over_is_there(
+    stage: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measures whose inputs are no longer where the replay looks for them, so that the repair gives up."""
+    late = key("2025-12-05")
+    done: list[Path] = []
+    (tmp_path / "late.csv").write_bytes(text(lines(late, 10)))
+
+    def load(folder: Path) -> None:
+        if not done:
+            done.append(folder)
+            stage.file(tmp_path / "late.csv").run("otc.weekly_refresh", late)
+        fsync_folder(folder)
+
+    monkeypatch.setattr(exchange, "fsync_folder", load)
+    rebuilt(stage)
+    assert stage.current("symbol_hhi", late).row_count > 0
+    assert verify(stage.spine.store) == []
 
 
 def newer(monkeypatch: pytest.MonkeyPatch) -> None:
