@@ -74,7 +74,7 @@ def ingest(spine: Spine, feed: Feed, keys: Sequence[WeekKey], run: Run, options:
     """Make raw captures of ``keys`` from the source. Whatever arrives is landed, whether or not it is usable."""
     spine.store.ensure()
     with spine.store.control.read() as connection:  # before anything is fetched; each commit looks again
-        refuse_mixture(connection, feed.domain, spine.source.kind, spine.store.home.root)
+        refuse_mixture(connection, feed.domain, spine.source.kind, spine.source.series, spine.store.home.root)
     raw = RawTable(feed.domain, feed.sql_name("raw"), feed.raw, "raw")
     with record.of_failure(spine, run, raw.subject, keys) as unread:
         report = _ingest(spine, feed, raw, keys, run, options)

@@ -16,8 +16,7 @@ from market_spine.domain.captures import Stage
 from market_spine.domain.contracts import Category, Feed, Severity
 from market_spine.domain.errors import SpineError
 from market_spine.domain.keys import WeekKey
-from market_spine.domain.publication import NEW_YORK
-from market_spine.domain.weeks import week_of
+from market_spine.domain.publication import current_week
 from market_spine.feeds import load_feeds
 from market_spine.governance.anomalies import SAMPLES, Changes, Observation, again, record
 from market_spine.governance.causes import DAMAGED
@@ -94,7 +93,7 @@ def _observations(
         domain = of_place[0][0].domain
         yield _of_captures(of_place, domain if domain in domains else feed.domain)  # the calendar's are of every feed
     places = {row["table_name"]: (row["domain"], row["week_ending"]) for row in held}
-    today = feed.domain, week_of(run.now.astimezone(NEW_YORK).date())
+    today = feed.domain, current_week(run.now)
     for kind, of_kind in by_kind.items():
         name = f"{STORE}:{kind}"
         yield _of_store(name, of_kind, *places.get(name, today))

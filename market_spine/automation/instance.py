@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import uuid
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 
 from market_spine.domain.errors import StoreError, unwritable
 from market_spine.store import turns
-from market_spine.store.files import drop
+from market_spine.store.files import write_whole
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -81,13 +80,10 @@ def write_config(folder: Path, url: str = "") -> bool:
         _refuse_other_storage(target, url)
         return False
     shipped = files("market_spine").joinpath("dagster.yaml").read_text(encoding="utf-8")
-    aside = folder / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"  # half a file would be another configuration
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside.write_text(shipped + (SERVER if url else EMBEDDED.format(root=folder.absolute())), encoding="utf-8")
-        aside.rename(target)
+        write_whole(target, (shipped + (SERVER if url else EMBEDDED.format(root=folder.absolute()))).encode())
     except OSError as error:
-        drop(aside)
         raise unwritable(target, folder, error) from error
     return True
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.options import LimitOption, TierOption, WeekOption, shown_tiers, week_of
 from market_spine.cli.output import (
     Format,
     FormatOption,
@@ -61,7 +61,7 @@ def list_(
     grave = list(Severity)[list(Severity).index(severity) :]
     wanted: dict[str, object] = {
         "week_ending": week_of(week),
-        "tier": [*map(str, tiers_of(tier))],
+        "tier": shown_tiers(tier),
         "severity": [*map(str, grave)],
         "is_open": None if every else True,
         "is_root": None if linked or every else True,

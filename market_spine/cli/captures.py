@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from market_spine.cli.options import LimitOption, OneTierOption, TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.options import LimitOption, OneTierOption, TierOption, WeekOption, shown_tiers, week_of
 from market_spine.cli.output import Format, FormatOption, Listing, cell, code, limited, say, show
 from market_spine.domain.errors import PartitionError, QueryError
 
@@ -44,7 +44,7 @@ def list_(
     from market_spine.cli.tables import captured
 
     name = captured(table)[0].sql_name if table else None
-    tiers = [*map(str, tiers_of(tier))]
+    tiers = shown_tiers(tier)
     with control_tables(open_store(settings_of(ctx.obj))) as engine:
         columns, rows = listed(
             engine, CAPTURES, table_name=name, week_ending=week_of(week), tier=tiers, is_current=None if every else 1
@@ -70,7 +70,7 @@ def show_(
 
     store = open_store(settings_of(ctx.obj))
     with control_tables(store) as engine:
-        chosen = chosen_capture(store, engine, capture, week_of(week), [*map(str, tiers_of(tier))])
+        chosen = chosen_capture(store, engine, capture, week_of(week), shown_tiers(tier))
         arrived = engine.execute(DELIVERY_OF, [chosen.capture_id]).fetchone()
         cursor = engine.execute(QUALITY, [chosen.capture_id])
         checks = Listing([one[0] for one in cursor.description or ()], cursor.fetchall(), "Checks", empty="none")
@@ -148,7 +148,7 @@ def diff(
 
     store = open_store(settings_of(ctx.obj))
     with control_tables(store) as engine:
-        old, new = _pair(store, engine, before, after, week_of(week), [*map(str, tiers_of(tier))])
+        old, new = _pair(store, engine, before, after, week_of(week), shown_tiers(tier))
     if old.table_name != new.table_name:
         raise QueryError(
             f"{old.table_name} and {new.table_name} have no rows in common", "compare captures of one table"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from market_spine.cli.door import NOT_SATISFIED
-from market_spine.cli.output import Format, FormatOption, Listing, code, escaped, many, note, say, show, step
+from market_spine.cli.output import HOME, Format, FormatOption, Listing, code, escaped, many, note, say, show, step
 from market_spine.domain.errors import SpineError
 
 if TYPE_CHECKING:
@@ -64,8 +64,9 @@ def init(ctx: typer.Context) -> None:
         code(f"{name:<12}{value}")
     say("\n[bold]next[/]")
     for command, what in NEXT.items():
-        say(f"  {command:<30}{what}")
-    code(f"  DAGSTER_HOME={shlex.quote(str(folder))} dagster dev")
+        code(f"  {step(command)}  # {what}")
+    home = f"MARKET_SPINE_HOME={shlex.quote(str(store.home.root))} " if HOME.get() else ""
+    code(f"  {home}DAGSTER_HOME={shlex.quote(str(folder))} dagster dev")
 
 
 def publish(ctx: typer.Context) -> None:
@@ -202,3 +203,5 @@ def gc(
     show(Listing(["file"], rows, wrapped=frozenset({"file"}), empty="nothing to sweep"), form)
     if rows and form is Format.TABLE:
         say(f"{len(rows):,} files, {found.size:,} bytes {'would be ' if dry_run else ''}removed")
+    if found.younger:
+        note(f"{many(found.younger, 'younger file')} that nothing refers to: swept when {grace:g} hours old")

@@ -16,7 +16,7 @@ import typer
 from market_spine.cli.output import escaped, say
 from market_spine.cli.request import Params, Request
 from market_spine.cli.scenarios import Name
-from market_spine.cli.state import State, demo_home
+from market_spine.cli.state import DEMO_MARK, State, demo_home
 from market_spine.domain.errors import SpineError, StoreError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
@@ -36,7 +36,6 @@ SOURCE = (
     f"seed=7,scale=0.05,revision_hours=240,fault=late-tier:{LATE}:30,fault=malformed-lines:{MALFORMED}:1,"
     f"fault=restatement:{RESTATED}:3"
 )
-MARK = ".spine-demo"  # only a folder with this file is ever wiped
 DONE = "made by spine demo, and wiped by the next one\n"
 
 
@@ -95,7 +94,7 @@ def _play_all(state: State, keep: bool) -> None:
     from market_spine.store.ledger import Run
 
     spine, home = _spine_of(state, SOURCE)
-    told_before = keep and (home / MARK).exists() and (home / MARK).read_text(encoding="utf-8") == DONE
+    told_before = keep and (home / DEMO_MARK).exists() and (home / DEMO_MARK).read_text(encoding="utf-8") == DONE
     if not told_before:
         _prepare(home)
     say(
@@ -107,7 +106,7 @@ def _play_all(state: State, keep: bool) -> None:
                 _play(spine, act, instance, state)
             export(spine.store, feeds(), instance, Run("demo", "demo", ACTS[-1].moment))  # as its sensor does
         publish_again(spine.store)
-        (home / MARK).write_text(DONE, encoding="utf-8")
+        (home / DEMO_MARK).write_text(DONE, encoding="utf-8")
     demo_story.tell(spine.store, home)
 
 
@@ -152,7 +151,7 @@ def _spine_of(state: State, recipe: str, folder: str = "") -> tuple[Spine, Path]
 
 def _prepare(home: Path) -> None:
     """An empty folder. One that is not a demo's is never touched."""
-    mark = home / MARK
+    mark = home / DEMO_MARK
     if home.exists() and any(home.iterdir()) and not mark.exists():
         raise StoreError(f"{home} is not empty, and no demo's home", "name another folder: spine demo --home FOLDER")
     if home.exists():

@@ -35,7 +35,9 @@ COLUMNS = ("kind", "severity", "week_ending", "tier", "anomaly_id", "message", "
 
 def doctor(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A feed, e.g. finra.otc_transparency or otc.")],
+    domain: Annotated[
+        str | None, typer.Argument(metavar="[DOMAIN]", help="A feed, e.g. otc; the only one there is, if unset.")
+    ] = None,
     weeks: Annotated[
         int, typer.Option("--weeks", min=1, max=1000, metavar="N", help="The newest N due weeks of each tier.")
     ] = 4,

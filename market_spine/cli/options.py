@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from market_spine.domain.tiers import Tier
+from market_spine.domain.tiers import ALL_TIERS, Tier
 from market_spine.domain.tiers import tier as parse_tier
 from market_spine.domain.weeks import week_ending
 
@@ -47,3 +47,9 @@ def week_of(text: str | None) -> date | None:
 def tiers_of(texts: list[str] | None) -> tuple[Tier, ...]:
     """The tiers that an option names, each once."""
     return tuple(dict.fromkeys(parse_tier(text) for text in texts or ()))
+
+
+def shown_tiers(texts: list[str] | None) -> list[str]:
+    """The same for what is listed: also ALL, as lists show what a whole week has."""
+    named = [text for text in texts or () if text.strip().upper() != ALL_TIERS]
+    return [ALL_TIERS] * (len(named) < len(texts or ())) + [*map(str, tiers_of(named))]

@@ -184,4 +184,5 @@ def sql(
     if "explain_value" in columns:
         sys.stdout.write("\n".join(str(row[-1]) for row in rows) + "\n")
         return
-    limited(Listing(columns, rows, empty="no rows"), form, limit, 200)
+    texts = frozenset(name for place, name in enumerate(columns) if any(isinstance(row[place], str) for row in rows))
+    limited(Listing(columns, rows, wrapped=texts, empty="no rows"), form, limit, 200)

@@ -38,7 +38,9 @@ MARKS = {True: "[green]✓[/]", False: "[red]✗[/]"}
 
 def readiness(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A feed, e.g. finra.otc_transparency or otc.")],
+    domain: Annotated[
+        str | None, typer.Argument(metavar="[DOMAIN]", help="A feed, e.g. otc; the only one there is, if unset.")
+    ] = None,
     week: Annotated[
         str | None, typer.Option("--week", "--week-ending", "-w", metavar="FRIDAY", help="The week; else all of them.")
     ] = None,

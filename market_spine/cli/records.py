@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from market_spine.cli.options import LimitOption, TierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.options import LimitOption, TierOption, WeekOption, shown_tiers, week_of
 from market_spine.cli.output import Format, FormatOption, Listing, limited
 from market_spine.cli.state import State
 
@@ -66,7 +66,7 @@ def _list(
     from market_spine.cli.queries import listed
     from market_spine.cli.state import control_tables, open_store, settings_of
 
-    bounds = wanted | {"week_ending": week_of(week), "tier": [*map(str, tiers_of(tier))]}
+    bounds = wanted | {"week_ending": week_of(week), "tier": shown_tiers(tier)}
     with control_tables(open_store(settings_of(state))) as engine:
         columns, rows = listed(engine, sql, **bounds)
     limited(Listing(columns, rows, wrapped=WRAPPED, extra=SHOWN_TO_PROGRAMS, empty=empty), form, limit)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from market_spine.cli.captures import SEE, chosen_capture
-from market_spine.cli.options import OneTierOption, WeekOption, tiers_of, week_of
+from market_spine.cli.options import OneTierOption, WeekOption, shown_tiers, week_of
 from market_spine.cli.output import Format, FormatOption, Listing, cell, escaped, note, say, show
 from market_spine.domain.errors import QueryError
 
@@ -46,7 +46,7 @@ def impact(
     _refuse_other_tables(capture)
     store = open_store(settings_of(ctx.obj))
     with control_tables(store) as engine:
-        after = chosen_capture(store, engine, capture, week_of(week), [*map(str, tiers_of(tier))])
+        after = chosen_capture(store, engine, capture, week_of(week), shown_tiers(tier))
     feed = _feed_of(after.table_name)
     found = compared(store, feed, derived_of(feed), _before(store, after), after)
     if form is Format.TABLE:

@@ -176,7 +176,8 @@ def _check_source(spine: Spine, request: Request, now: datetime) -> None:
     if is_there(spine.store):
         spine.store.ensure()
         with spine.store.control.read() as connection:
-            refuse_mixture(connection, request.feed.domain, spine.source.kind, spine.store.home.root)
+            source = spine.source
+            refuse_mixture(connection, request.feed.domain, source.kind, source.series, spine.store.home.root)
             last = newest(connection)[1]
         if last and now < last - CLOCK_SKEW:
             newer = f"{last:%Y-%m-%d %H:%M}"

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from market_spine.store.store import Store
 
 
+DEMO_MARK = ".spine-demo"  # only a folder with this file is ever wiped
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """The global options."""
@@ -66,8 +69,8 @@ def feeds() -> tuple[Feed, ...]:
 
 
 def demo_home(settings: Settings) -> Path:
-    """Where `spine demo` keeps its store unless it is told otherwise."""
-    return settings.home / "demo"
+    """Where `spine demo` keeps its store unless it is told otherwise: below the home, or there if that is a demo's."""
+    return settings.home if (settings.home / DEMO_MARK).exists() else settings.home / "demo"
 
 
 def is_there(store: Store) -> bool:

@@ -114,7 +114,7 @@ class Watched:
 
     def __init__(self, source: Source, total: int, progress: Progress) -> None:
         self.source, self.total, self.progress, self.done = source, total, progress, 0
-        self.kind = source.kind
+        self.kind, self.series = source.kind, source.series
 
     def inventory(self, feed: Feed, now: datetime) -> Inventory:
         return self.source.inventory(feed, now)

@@ -20,6 +20,7 @@ from market_spine.cli.options import (
     TierOption,
     WeekOption,
     actor_of,
+    shown_tiers,
     tiers_of,
     week_of,
 )
@@ -116,7 +117,9 @@ def _asks(feed: Feed, pipeline: str, params: Params, now: datetime, priority: in
 @app.command("list")
 def list_(
     ctx: typer.Context,
-    state: Annotated[list[WorkState] | None, typer.Option("--state", help="In this state; may be repeated.")] = None,
+    state: Annotated[
+        list[WorkState] | None, typer.Option("--state", case_sensitive=False, help="In this state; may be repeated.")
+    ] = None,
     week: WeekOption = None,
     tier: TierOption = None,
     every: Annotated[bool, typer.Option("--all", help="Also what is complete or cancelled.")] = False,
@@ -132,7 +135,7 @@ def list_(
     shown: Sequence[str] = state or ([] if every else [*work.OPEN, WorkState.FAILED])
     with _store(ctx).control.read() as connection:
         rows = work.items(connection, states=shown)
-    weeks, tiers = week_of(week), [*map(str, tiers_of(tier))]
+    weeks, tiers = week_of(week), shown_tiers(tier)
     chosen = [row for row in rows if weeks in (None, row["week_ending"]) and (not tiers or row["tier"] in tiers)]
     if form is Format.TABLE:
         limited(_listing(chosen), form, limit)
@@ -143,9 +146,8 @@ def list_(
 def _listing(rows: Sequence[Row]) -> Listing:
     shown = [[_shown(row, name) for name in COLUMNS] for row in rows]
     spare = frozenset({"priority", "pipeline"})
-    return Listing(
-        COLUMNS, shown, "", frozenset({"told"}), empty="nothing is open or failed", spare=spare, upright=False
-    )
+    empty, stacked = "nothing is open or failed", ("next_at", "told")
+    return Listing(COLUMNS, shown, "", frozenset({"told"}), empty=empty, spare=spare, stacked=stacked, upright=False)
 
 
 def _shown(row: Row, name: str) -> Any:
@@ -241,10 +243,20 @@ def run_(ctx: typer.Context, source: SourceOption = None) -> None:
     if settled:
         show(_listing(settled))
     else:
-        note("[dim]nothing is due[/]")
+        note(f"[dim]nothing is due{_next_due(spine.store)}[/]")
     last = {row["id"]: row for row in settled}.values()
     if any(row["error_class"] not in (None, ErrorClass.NOT_YET) or row["state"] == WorkState.FAILED for row in last):
         raise typer.Exit(NOT_SATISFIED)
+
+
+def _next_due(store: Store) -> str:
+    """When the first of what waits is due, in words; '' where nothing waits."""
+    from market_spine.store import work
+
+    with store.control.read() as connection:
+        waiting = work.items(connection, states=[WorkState.PENDING, WorkState.RETRY_WAIT])
+    moments = [row["next_attempt_at"] or row["desired_at"] for row in waiting]
+    return f"; {many(len(moments), 'item')} from {cell(min(moments))} on" if moments else ""
 
 
 @app.command()

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from market_spine.domain.errors import WeekError
 from market_spine.domain.sessions import is_session
 from market_spine.domain.tiers import Tier
-from market_spine.domain.weeks import WEEK, week_ending
+from market_spine.domain.weeks import WEEK, week_ending, week_of
 
 NEW_YORK = ZoneInfo("America/New_York")
 PUBLICATION_TIME = time(6, 0)
@@ -36,6 +36,11 @@ def publication_instant(week: date, tier: Tier) -> datetime:
 def is_due(week: date, tier: Tier, now: datetime) -> bool:
     """Whether FINRA should have published by ``now``."""
     return now >= publication_instant(week, tier)
+
+
+def current_week(now: datetime) -> date:
+    """The week (its Friday) that New York is in."""
+    return week_of(now.astimezone(NEW_YORK).date())
 
 
 def latest_due_week(tier: Tier, now: datetime) -> date:

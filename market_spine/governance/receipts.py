@@ -18,8 +18,7 @@ from market_spine.domain.contracts import Category, Severity
 from market_spine.domain.errors import QueryError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.operations import ReceiptState
-from market_spine.domain.publication import NEW_YORK
-from market_spine.domain.weeks import week_of
+from market_spine.domain.publication import current_week
 from market_spine.domain.work import ErrorClass, wait_after
 from market_spine.governance.anomalies import Changes, Observation, record
 from market_spine.governance.matters import CHANNEL_FAILING
@@ -105,7 +104,7 @@ def observe_channels(store: Store, run: Run, domain: str, outcomes: Mapping[str,
     for channel, error in outcomes.items():
         row = held.get(channel)
         if error is not None or row is not None:
-            week = row["week_ending"] if row else week_of(run.now.astimezone(NEW_YORK).date())
+            week = row["week_ending"] if row else current_week(run.now)
             observed.append(_observation(domain, channel, week, error))
     return record(store, run, observed, NOTIFICATIONS, counts_repeats=False) if observed else Changes()
 

@@ -30,11 +30,11 @@ class Kind(StrEnum):
     EMPTY = "EMPTY"  # nothing was ever loaded
     GAP = "GAP"  # a partition is due, and not there
     CHAIN = "CHAIN"  # a partition is there, and some of its tables are not
-    STALE = "STALE"  # captures are out of date
-    ANOMALY = "ANOMALY"  # something that a person has to look at
-    UNJUDGED = "UNJUDGED"  # the verdict on record is not the one that holds
     WORK = "WORK"  # a load that was asked for failed, and is not tried again by itself
     WAITING = "WAITING"  # a load that was asked for is due, and nobody claims it
+    STALE = "STALE"  # captures are out of date: behind the loads, which bring what others are made of
+    ANOMALY = "ANOMALY"  # something that a person has to look at
+    UNJUDGED = "UNJUDGED"  # the verdict on record is not the one that holds
     SILENT = "SILENT"  # the sensor that compares has not looked
 
 

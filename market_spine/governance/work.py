@@ -7,7 +7,7 @@ What belongs here: what may become of an item, decided under the write lock. Wha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -257,9 +257,8 @@ def _move(
 ) -> Row:
     """``row`` in its next state, put into the draft with its line of the log; WorkError where that cannot follow."""
     if to not in TRANSITIONS[WorkState(row["state"])]:
-        allowed: Sequence[str] = sorted(TRANSITIONS[WorkState(row["state"])]) or ["nothing"]
-        cause = f"work item {row['id']} is {row['state']}, which {to} cannot follow (only {', '.join(allowed)})"
-        raise WorkError(cause, f"spine work show {row['id']}  # what happened to it")
+        cause = f"work item {row['id']} is {row['state']}, and cannot become {to}"
+        raise WorkError(cause, f"spine work show {row['id']}  # what happened to it; work enqueue asks for it anew")
     moved = row | FREE | {"state": to.value, "updated_at": draft.run.now} | changes
     draft.put(WORK_ITEMS, moved)
     _log(draft, moved, row["state"], message, actor, run_id)

@@ -92,6 +92,11 @@ class Source(Protocol):
 
     kind: str
 
+    @property
+    def series(self) -> str:
+        """What all its weeks are of: weeks of two series are never in one store."""
+        ...
+
     def inventory(self, feed: Feed, now: datetime) -> Inventory:
         """The partitions that can be asked for at ``now``, oldest first, and what was not understood."""
         ...

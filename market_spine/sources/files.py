@@ -71,7 +71,7 @@ class FileSource:
     its rows' smallest lastUpdateDate) says nothing else.
     """
 
-    kind = "file"
+    kind = series = "file"
 
     def __init__(self, root: Path, explicit: bool = False) -> None:
         self.root = root

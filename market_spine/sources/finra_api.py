@@ -231,7 +231,7 @@ class FinraApiSource:
     kind that stayed); every other part is the answer's exact bytes.
     """
 
-    kind = "api"
+    kind = series = "api"
 
     def __init__(
         self,

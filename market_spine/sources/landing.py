@@ -108,21 +108,26 @@ class Landing:
     def deliveries(self, domain: str | None = None) -> Iterator[Landed]:
         """All deliveries (of one feed's domain), in the order in which they were fetched."""
         found = [self._read_sidecar(sidecar) for sidecar in self._sidecars(domain)]
-        # By length before text: of one second, x.json comes before x-2.json and that before x-10.json.
-        return iter(sorted(found, key=lambda landed: (landed.fetched_at, len(landed.sidecar), landed.sidecar)))
+        return iter(sorted(found, key=_arrival))
 
     def verify(self) -> list[Problem]:
         """Every sidecar and every object that it names, read to the last byte: what is unreadable, lost or altered."""
-        problems, sound = [], set()
+        problems, read, sound = [], list[Landed](), set[str]()
         for sidecar in self._sidecars(None):
             try:
-                landed = self._read_sidecar(sidecar)
-                for part in landed.parts:
-                    if part.sha256 not in sound:
-                        self._verified(part, keep=False, again=_again(landed.key))
-                        sound.add(part.sha256)
+                read.append(self._read_sidecar(sidecar))
             except SpineError as error:
                 problems.append(Problem(sidecar, error.cause, error.remedy))
+        newest = {(one.domain, one.key): one.sidecar for one in sorted(read, key=_arrival)}
+        for landed in read:
+            is_newest = newest[landed.domain, landed.key] == landed.sidecar
+            try:
+                for part in landed.parts:
+                    if part.sha256 not in sound:
+                        self._verified(part, keep=False, again=_again(landed.key) if is_newest else "")
+                        sound.add(part.sha256)
+            except SpineError as error:
+                problems.append(Problem(landed.sidecar, error.cause, error.remedy))
         return problems
 
     def _store_part(self, part: Part) -> LandedPart:
@@ -151,10 +156,13 @@ class Landing:
     def _verified(self, part: LandedPart, keep: bool, again: str) -> bytes:
         """Reads an object to its end and compares its sha256; its bytes if they are to be kept, else none.
 
-        ``again`` is the command that fetches it once more.
+        ``again`` is the command that fetches it once more; '' of what was delivered before the newest content of its
+        week, which that command would put in the place of the newest, or not bring at all.
         """
         name = _object_name(part.sha256)
-        remedy = f"{again}  # as long as the source delivers the same bytes; else restore {name} from a backup"
+        remedy = f"restore {name} from a backup  # a later content of its week has arrived since"
+        if again:
+            remedy = f"{again}  # as long as the source delivers the same bytes; else restore {name} from a backup"
         kept: list[bytes] = []
         try:
             sha256 = self._digest_of(name, kept if keep else None)
@@ -223,6 +231,11 @@ class Landing:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+
+def _arrival(landed: Landed) -> tuple[datetime, int, str]:
+    """By length before text: of one second, x.json comes before x-2.json and that before x-10.json."""
+    return landed.fetched_at, len(landed.sidecar), landed.sidecar
 
 
 def _again(key: WeekKey) -> str:

@@ -335,9 +335,14 @@ class SyntheticSource:
         )
 
     @property
+    def series(self) -> str:
+        """Seed and scale: the beginning of the recipe. Faults and revisions happen to weeks, and are no other weeks."""
+        return f"seed={self.seed},scale={self.scale!r}"
+
+    @property
     def recipe(self) -> str:
         """The text from which `from_spec` makes this source again, faults in the order of their application."""
-        parts = [f"seed={self.seed}", f"scale={self.scale!r}"]
+        parts = [self.series]
         parts += [f"revision_hours={self.revision_hours}"] if self.revision_hours != REVISION_HOURS else []
         return ",".join([*parts, *(f"fault={fault}" for fault in self.faults)])
 

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +28,7 @@ from market_spine.domain.errors import MigrationError, StoreError
 from market_spine.store import journal
 from market_spine.store.control import migrations
 from market_spine.store.differences import Difference
-from market_spine.store.files import fsync_folder, make_folder, sha256_of, write_whole
+from market_spine.store.files import copy, fsync_folder, make_folder, sha256_of, write_whole
 from market_spine.store.home import Home
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
@@ -40,7 +38,6 @@ FORMAT = 1
 RECORD, LISTS = "backup.json", "files-*.jsonl"
 PARTS = ("captures", "home", "keys", "landing", "policies")
 COPIERS = 2  # one reads while the other waits for the disk
-BLOCK = 1 << 20
 OTHER = "use another copy of the backup; where the store still is, make a new one in an empty folder"
 T = TypeVar("T")
 
@@ -264,28 +261,6 @@ def _bring(folder: Path, source: Source) -> tuple[Item, bool]:
     return replace(item, sha256=found, bytes=target.stat().st_size), True
 
 
-def copy(source: Path, target: Path) -> str:
-    """Copy a file with its rights, aside, synced and renamed; the sha256 of its bytes. Raises OSError."""
-    aside = target.with_name(f"{target.name}.tmp")
-    digest = hashlib.sha256()
-    with source.open("rb") as reader:
-        mode = stat.S_IMODE(os.fstat(reader.fileno()).st_mode)
-        aside.unlink(missing_ok=True)
-        try:
-            with open(aside, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as writer:
-                os.fchmod(writer.fileno(), mode)  # whatever the umask takes away
-                while block := reader.read(BLOCK):
-                    digest.update(block)
-                    writer.write(block)
-                writer.flush()
-                os.fsync(writer.fileno())
-            aside.rename(target)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-    return digest.hexdigest()
-
-
 def attempt(path: Path, action: Callable[..., T], *args: Path) -> T:
     """What ``action`` gives; what the system refuses, as a StoreError that names the file."""
     try:
@@ -341,9 +316,11 @@ def read_record(folder: Path) -> Record:
     """What ``folder`` is the backup of; StoreError where it is none, not whole, or of a newer version of the code."""
     path = folder / RECORD
     if not path.is_file():
+        if not folder.is_dir():
+            raise StoreError(f"there is no folder {folder}", "name the folder of a backup")
         raise StoreError(
             f"{folder} is no complete backup: {RECORD} is missing",
-            "name another folder; one whose backup was cut short is completed by: spine backup FOLDER",
+            "name another folder; what was cut short is completed by repeating it, with the home that it is of",
         )
     try:
         content = json.loads(path.read_bytes())

@@ -25,7 +25,7 @@ from market_spine.store.events import of_batch
 from market_spine.store.home import Home
 from market_spine.store.ledger import Run, seal
 from market_spine.store.manifest import Capture, by_ids, inputs_of
-from market_spine.store.records import refuse_mixture
+from market_spine.store.records import refuse_mixture, series_of
 from market_spine.store.schema import CAPTURE_INPUTS, DELIVERIES, MANIFEST, QUALITY, REJECTS
 from market_spine.store.trust_tables import EVENTS
 
@@ -97,8 +97,9 @@ def commit(control: Control, home: Home, batch: Batch) -> Committed:
     """Record ``batch`` in one transaction, or raise CaptureConflict and record nothing."""
     batch_id = uuid.uuid4().hex
     with control.write() as connection:
-        for domain, kind in {(row["domain"], row["source_kind"]) for row in batch.deliveries if row["capture_id"]}:
-            refuse_mixture(connection, domain, kind, home.root)
+        names = ("domain", "source_kind", "source_name")
+        for domain, kind, name in {tuple(row[one] for one in names) for row in batch.deliveries if row["capture_id"]}:
+            refuse_mixture(connection, domain, kind, series_of(kind, name), home.root)
         decision = _decide(connection, batch)
         rows = _rows(batch, decision, _new_rejects(connection, batch))
         flags = (decision.superseded, decision.overwritten, decision.revived)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +13,11 @@ from market_spine.store import differences, journal
 from market_spine.store.columns import METADATA
 from market_spine.store.control import exchanging, migrations, upgrade
 from market_spine.store.differences import Difference, rows_of
-from market_spine.store.files import fsync_folder, write_whole
+from market_spine.store.files import fsync_folder, link_or_copy, make_folder, write_whole
 from market_spine.store.ledger import newest_seq
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 
-OPENING_SECONDS = 0.1  # for whoever looked for the mark just before it was there, and opens the database now
 MEANWHILE = ("the store was written to while it was rebuilt", "run spine rebuild again")
 KEEP = "keep the live store; see which of the two is right with: spine captures show CAPTURE_ID"
 
@@ -84,8 +81,8 @@ def swap(live: Store, shadow: Store, is_ailing: bool) -> Path | None:
             raise StoreError(f"the rebuilt file {source} is gone", "run spine rebuild again")
         if target.is_file():  # by an earlier call
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.link(source, target)  # the shadow keeps it too: a replay that goes on reads it there
+        make_folder(target.parent)
+        link_or_copy(source, target)  # the shadow keeps it too: a replay that goes on reads it there
         fsync_folder(target.parent)
     last = max((row["seq"] for row in rows[BATCHES]), default=0)
     if is_ailing and not live.control.is_postgres:
@@ -126,11 +123,12 @@ def _put_in_place(live: Store, shadow: Store, last: int) -> Path | None:
         with live.control.turn():
             _refuse_longer(live, last)
             write_whole(mark, b"")
-            time.sleep(OPENING_SECONDS)
-            is_there = database.exists()
-            for path, name in ((wal, f"{kept}-wal"), (database, kept)):  # together they are what was committed
-                if path.exists():
-                    path.rename(name)
+            if is_there := database.exists():
+                if wal.exists():
+                    wal.rename(f"{kept}-wal")  # together they are what was committed
+                # Its name is never free: who looked for the mark before it was there would make an empty one just now,
+                # and its -wal would become the fresh one's.
+                link_or_copy(database, kept)
             index.unlink(missing_ok=True)
             fresh.rename(database)
             fsync_folder(database.parent)

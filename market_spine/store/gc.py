@@ -23,10 +23,11 @@ GRACE = timedelta(hours=24)  # a run that Dagster watches ends after 2 hours; a 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What was (or would be) removed."""
+    """What was (or would be) removed; ``younger`` counts what nothing refers to either, and is left for now."""
 
     files: tuple[Path, ...]
     size: int
+    younger: int
 
 
 def collect(store: Store, now: datetime, grace: timedelta = GRACE, dry_run: bool = False) -> Collected:
@@ -35,17 +36,18 @@ def collect(store: Store, now: datetime, grace: timedelta = GRACE, dry_run: bool
         raise StoreError(f"a grace of {grace} could take files of a writer that has not committed yet", "use an hour")
     # Files first, manifest second: what is committed in between is then found to be referenced.
     oldest = (now - grace).timestamp()
-    candidates = [path for path in _candidates(store) if (written := _written_at(path)) and written <= oldest]
+    candidates = {path: written for path in _candidates(store) if (written := _written_at(path))}
     with store.control.read() as connection:
         referenced = {store.home.captures / path for path in connection.scalars(sa.select(MANIFEST.c.file_path))}
-    loose = tuple(sorted(path for path in candidates if path not in referenced))
+    unnamed = sorted(candidates.keys() - referenced)
+    loose = tuple(path for path in unnamed if candidates[path] <= oldest)
     size = sum(path.stat().st_size for path in loose if path.exists())
     if not dry_run:
         for path in loose:
             path.unlink(missing_ok=True)
         for shadow in store.home.root.glob(".rebuild-*"):
             _remove_if_empty(shadow)
-    return Collected(loose, size)
+    return Collected(loose, size, len(unnamed) - len(loose))
 
 
 def _written_at(path: Path) -> float | None:
@@ -69,6 +71,6 @@ def _candidates(store: Store) -> Iterator[Path]:
     yield from home.captures.rglob("*.parquet")
     for folder in (home.captures, home.landing):
         yield from folder.rglob("*.tmp")
-    yield from home.root.glob(f".{home.published.name}.*.tmp*")
+    yield from home.root.glob(".*.tmp*")
     for shadow in home.root.glob(".rebuild-*"):
         yield from (path for path in shadow.rglob("*") if path.is_file())

@@ -9,7 +9,6 @@ committed history.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -21,7 +20,7 @@ from sqlalchemy import Table
 
 from market_spine.domain.errors import StoreError, unwritable
 from market_spine.store.columns import Moment, moment_of, moment_text
-from market_spine.store.files import drop, fsync_folder, make_folder
+from market_spine.store.files import fsync_folder, make_folder, whole
 
 PER_FOLDER = 1000
 
@@ -69,7 +68,6 @@ def write(folder: Path, entry: Entry) -> Path:
     try:
         _write_aside(path, data, entry.seq)
     except OSError as error:
-        drop(path.with_suffix(".tmp"))
         raise unwritable(path, folder, error) from error
     return path
 
@@ -98,12 +96,8 @@ def _write_aside(path: Path, data: bytes, seq: int) -> None:
     for left_over in path.parent.glob(f"{seq:010d}-*.zst"):
         # Never committed here; kept under a name that nobody reads, should the database be an older one put back.
         left_over.rename(left_over.with_suffix(".orphan"))
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as stream:
+    with whole(path, aside=path.with_suffix(".tmp")) as stream:
         stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(path)
     fsync_folder(path.parent)
 
 

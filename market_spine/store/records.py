@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -51,19 +52,22 @@ def failed_checks(connection: sa.Connection, execution_ids: Collection[str]) -> 
     return sorted(made, key=lambda one: -gravity.index(one.severity))
 
 
-def refuse_mixture(connection: sa.Connection, domain: str, kind: str, root: Path) -> None:
-    """SourceError where captures from a source of ``kind`` would stand beside generated ones, or generated ones beside
-    FINRA's: in an answer nobody could tell them apart."""
-    held = _source_kinds(connection, domain)
-    together = held | {kind}
-    if SYNTHETIC not in together or together == {SYNTHETIC}:
+def refuse_mixture(connection: sa.Connection, domain: str, kind: str, series: str, root: Path) -> None:
+    """SourceRefused where captures from a source of ``kind`` would stand beside generated ones, or generated ones
+    beside FINRA's or those of another ``series``: in an answer nobody could tell them apart."""
+    held = _sources(connection, domain)
+    kinds = {one.kind for one in held}
+    if SYNTHETIC not in kinds | {kind}:
         return
-    if held == {SYNTHETIC}:
+    if kinds | {kind} == {SYNTHETIC}:
+        _refuse_other_series(held, series, root)
+        return
+    if kinds == {SYNTHETIC}:
         raise SourceRefused(
             f"the store {root} holds generated weeks, and the source ({kind}) has FINRA's",
             "name another home: --home FOLDER, or MARKET_SPINE_HOME",
         )
-    if SYNTHETIC in held:
+    if SYNTHETIC in kinds:
         raise SourceRefused(
             f"the store {root} holds generated weeks beside FINRA's",
             "load FINRA's weeks into another home: --home FOLDER",
@@ -74,8 +78,36 @@ def refuse_mixture(connection: sa.Connection, domain: str, kind: str, root: Path
     )
 
 
-def _source_kinds(connection: sa.Connection, domain: str) -> set[str]:
-    select = sa.select(DELIVERIES.c.source_kind).where(
+def _refuse_other_series(held: Sequence[_Source], series: str, root: Path) -> None:
+    """Generated weeks of another seed or scale are other weeks, not restated ones. Of ``held`` the last one counts: two
+    series may have met in a store that is older than this rule."""
+    if held and held[-1].series != series:
+        raise SourceRefused(
+            f"the store {root} holds generated weeks of {held[-1].series}, and the source makes those of {series}",
+            f"export MARKET_SPINE_SOURCE={held[-1].name}  # or another home: --home FOLDER",
+        )
+
+
+class _Source(NamedTuple):
+    kind: str
+    name: str
+
+    @property
+    def series(self) -> str:
+        """As the source itself says it."""
+        return series_of(self.kind, self.name)
+
+
+def series_of(kind: str, name: str) -> str:
+    """The series of a delivery: seed and scale, with which the name of a generated one begins; else its kind."""
+    return ",".join(name.removeprefix(f"{SYNTHETIC}:").split(",")[:2]) if kind == SYNTHETIC else kind
+
+
+def _sources(connection: sa.Connection, domain: str) -> list[_Source]:
+    """Where captures came from, the last one last."""
+    last = sa.func.max(DELIVERIES.c.fetched_at)
+    select = sa.select(DELIVERIES.c.source_kind, DELIVERIES.c.source_name).where(
         DELIVERIES.c.domain == domain, DELIVERIES.c.capture_id.is_not(None)
     )
-    return set(connection.scalars(select.distinct()))
+    grouped = select.group_by(DELIVERIES.c.source_kind, DELIVERIES.c.source_name).order_by(last)
+    return [_Source(*row) for row in connection.execute(grouped)]

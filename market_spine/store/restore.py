@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from market_spine.domain.errors import StoreError
 from market_spine.store import journal
-from market_spine.store.backup import COPIERS, OTHER, Item, Record, attempt, copy, read_list, read_record
+from market_spine.store.backup import COPIERS, OTHER, Item, Record, attempt, read_list, read_record
 from market_spine.store.differences import Difference
-from market_spine.store.files import fsync_folder, make_folder, sha256_of
+from market_spine.store.files import copy, fsync_folder, make_folder, sha256_of, write_whole
 from market_spine.store.ledger import apply
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
@@ -120,10 +120,7 @@ def _damage(folder: Path, item: Item) -> str:
 def _mark(store: Store, record: Record) -> None:
     mark = store.home.unfinished
     attempt(mark, make_folder, mark.parent)
-    aside = mark.with_suffix(".tmp")
-    attempt(mark, lambda: aside.write_text(json.dumps(_named(record)), encoding="utf-8"))
-    attempt(mark, aside.rename, mark)
-    fsync_folder(mark.parent)
+    attempt(mark, lambda: write_whole(mark, json.dumps(_named(record)).encode()))
 
 
 def _named(record: Record) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class Outage:
 
     works: Source
     fails_at: WeekKey
-    kind = "file"
+    kind = series = "file"
 
     def inventory(self, feed: Feed, now: datetime) -> Inventory:
         return self.works.inventory(feed, now)

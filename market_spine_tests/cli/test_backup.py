@@ -44,7 +44,10 @@ def test_what_cannot_be_restored_says_so(own_home: Path, tmp_path: Path) -> None
     """Prevents an operator who is left alone with half a store, or with one in the way."""
     folder = tmp_path / "backup"
     nothing = call("--home", str(tmp_path / "again"), "restore", str(folder))
-    assert (nothing.code, "is no complete backup: backup.json is missing" in nothing.err) == (2, True)
+    assert (nothing.code, "there is no folder" in nothing.err) == (2, True)
+    folder.mkdir()
+    cut = call("--home", str(tmp_path / "again"), "restore", str(folder))
+    assert (cut.code, "is no complete backup: backup.json is missing" in cut.err) == (2, True)
     assert call("backup", str(folder)).code == 0
     in_use = call("restore", str(folder))
     assert (in_use.code, "is not empty" in in_use.err) == (2, True)

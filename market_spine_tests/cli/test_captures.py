@@ -22,6 +22,16 @@ def test_list_shows_current_and_all(spine: Command) -> None:
     assert len(spine("captures", "list", "-f", "csv").csv()) == 6 * (12 * 3 + 2)
 
 
+@pytest.mark.parametrize(
+    ("tiers", "captures"), [(("ALL",), 6 * 2), (("all", "ALL"), 6 * 2), (("OTC",), 6 * 12), (("ALL", "T1"), 6 * 14)]
+)
+def test_what_a_list_shows_as_tier_can_be_asked_for(spine: Command, tiers: tuple[str, ...], captures: int) -> None:
+    """ALL on the screen, and refused when typed."""
+    asked = [word for tier in tiers for word in ("--tier", tier)]
+    assert len(spine("captures", "list", *asked, "-f", "csv").csv()) == captures
+    assert spine("anomalies", "list", *asked, "--all").code == 0
+
+
 def test_show_by_id_short_id_and_place(spine: Command) -> None:
     """Prevents an id on the screen that no command understands."""
     (held,) = spine("captures", "list", "otc_raw", *RESTATED, "-f", "json").json()

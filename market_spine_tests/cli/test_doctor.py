@@ -6,6 +6,7 @@ due for an hour, and Tier 1 from there to 2025-12-05. Tier 2 of 2025-11-14 came 
 
 from __future__ import annotations
 
+import re
 import shlex
 import sqlite3
 from collections.abc import Callable
@@ -164,7 +165,6 @@ def test_a_store_of_another_version_is_not_changed(tmp_path: Path) -> None:
     [
         (("doctor", "finra.nms"), "there is no feed 'finra.nms'"),
         (("doctor", "otc", "--weeks", "0"), "Invalid value for '--weeks'"),
-        (("doctor",), "Missing argument 'DOMAIN'"),
     ],
 )
 def test_what_cannot_be_asked(demo_home: Path, options: tuple[str, ...], told: str) -> None:
@@ -172,6 +172,15 @@ def test_what_cannot_be_asked(demo_home: Path, options: tuple[str, ...], told: s
     answer = call("--home", str(demo_home), *options, width=200)
     assert (answer.code, answer.out) == (2, "")
     assert told in answer.err
+
+
+@pytest.mark.parametrize("command", ["doctor", "readiness"])
+def test_the_only_feed_needs_no_name(demo_home: Path, command: str) -> None:
+    """Prevents an operator at night from being asked which one of one."""
+    words = (["--weeks", "1"] if command == "doctor" else []) + ["-f", "json"]
+    named, unnamed = (call("--home", str(demo_home), command, *feed, *words) for feed in (["otc"], []))
+    assert named.code == unnamed.code
+    assert re.sub(r'"checked_at": "[^"]*"', "", unnamed.out) == re.sub(r'"checked_at": "[^"]*"', "", named.out)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 LINES = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
 COMMANDS = [line for line in LINES if line.startswith("spine ")]
+SOURCE = next(line.partition("=")[2] for line in LINES if line.startswith("export MARKET_SPINE_SOURCE="))
 DAGSTER = [line for line in LINES if line.startswith("dagster ")]
 
 
@@ -34,6 +35,7 @@ def test_commands_run_as_printed(
     """Prevents a first page whose commands fail; the real files are FINRA's two OTC weeks and a Tier 1 sample."""
     if "finra-api" in command:
         pytest.skip("asks FINRA's servers; tests stay on loopback")
+    monkeypatch.setenv("MARKET_SPINE_SOURCE", SOURCE)
     if "file:" in command:  # a store of the demo's weeks takes no real ones
         monkeypatch.setenv("MARKET_SPINE_HOME", str(tmp_path / "real"))
     real = command.replace("FOLDER/week.psv", str(finra_dir / "week_2025-12-13.psv")).replace("FOLDER", str(finra_dir))
@@ -46,6 +48,7 @@ def test_dagsters_commands_run_as_printed_one_after_the_other(tmp_path: Path) ->
     dagster = tmp_path / "dagster"
     dagster.mkdir()
     variables = os.environ | {"MARKET_SPINE_HOME": str(tmp_path), "DAGSTER_HOME": str(dagster)}
+    variables["MARKET_SPINE_SOURCE"] = SOURCE
     for command in DAGSTER:
         words = [sys.executable, "-m", *shlex.split(command)]
         done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)

@@ -56,7 +56,7 @@ def test_an_item_and_its_history(home: Path) -> None:
 
 
 REFUSED = [
-    (["retry", "1"], "work item 1 is PENDING, which PENDING cannot follow", "spine work show 1"),
+    (["retry", "1"], "work item 1 is PENDING, and cannot become PENDING", "spine work show 1"),
     (["retry", "7"], "there is no work item 7", "spine work list"),
     (["cancel", "7"], "there is no work item 7", "spine work list"),
     (["show", "7"], "there is no work item 7", "spine work list --all"),

@@ -91,10 +91,10 @@ def test_what_one_command_mends_stands_once_and_in_order() -> None:
         "spine backfill --weeks-back 4",
         "spine backfill --from 2025-11-14 --to 2025-11-14 --tier OTC",
         f"{REFRESH} --week-ending 2025-11-07 --tier OTC",
+        "spine work retry 3 4",
         "spine recompute --yes",
         "spine anomalies show 7",
         f"spine readiness {DOMAIN}",
-        "spine work retry 3 4",
         "dagster dev -m market_spine.definitions",
     ]
 

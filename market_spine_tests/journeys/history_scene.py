@@ -113,7 +113,7 @@ histories = st.lists(rounds, min_size=3, max_size=5)
 class Shelf:
     """A source that has what was put on it."""
 
-    kind = "file"
+    kind = series = "file"
     files: dict[WeekKey, bytes] = field(default_factory=dict)
 
     def inventory(self, feed: Feed, now: datetime) -> Inventory:

@@ -209,7 +209,7 @@ class Named:
     """A source of files that the caller names one by one, each as a `FileSource` reads it."""
 
     files: Mapping[WeekKey, Path]
-    kind = "file"
+    kind = series = "file"
 
     def inventory(self, feed: Feed, now: datetime) -> Inventory:
         return Inventory(tuple(sorted(self.files)))

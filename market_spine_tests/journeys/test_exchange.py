@@ -125,19 +125,27 @@ def test_killed_while_the_database_is_exchanged(
     platform = Store.at(closed, threads=1)
     note(platform, "the-platform")  # in the -wal, which stays while the connection is open
     spoil_an_index(closed)
-    renamed: list[Path] = []
-    move = Path.rename
+    seen: list[Path] = []
+    move, link = Path.rename, Path.hardlink_to
+
+    def count(path: Path) -> None:
+        if path in (closed / "control.db-wal", closed / "control.db", closed / ".control.db.fresh"):
+            seen.append(path)
+            if len(seen) == step:
+                raise Killed
 
     def rename(path: Path, target: str | Path) -> Path:
-        if path in (closed / "control.db-wal", closed / "control.db", closed / ".control.db.fresh"):
-            renamed.append(path)
-            if len(renamed) == step:
-                raise Killed
+        count(path)
         return move(path, target)
+
+    def hardlink_to(path: Path, source: Path) -> None:
+        count(source)
+        link(path, source)
 
     with staged(closed, history.spine.source, history.clock) as stage:
         with monkeypatch.context() as patch:
             patch.setattr(Path, "rename", rename)
+            patch.setattr(Path, "hardlink_to", hardlink_to)
             with pytest.raises(Killed):
                 rebuild(stage.spine, [FEED])
         for store in (platform, Store.at(closed)):

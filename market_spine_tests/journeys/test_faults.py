@@ -267,7 +267,8 @@ def test_a_clock_that_reads_earlier_than_the_store_is_told(base: Path) -> None:
     with store.control.write() as connection:
         connection.exec_driver_sql("UPDATE core_batches SET committed_at = '2999-01-01T00:00:00.000000Z'")
     store.control.dispose()
-    command = ("run", "otc.ingest_week", "-w", str(KEY.week_ending), "--tier", "OTC", "--dry-run")
+    source = ("--source", f"synthetic:{RECIPE}")
+    command = ("run", "otc.ingest_week", "-w", str(KEY.week_ending), "--tier", "OTC", "--dry-run", *source)
     answer = call("--home", str(home), *command, width=200)
     assert "but the newest transaction is of 2999-01-01 00:00" in answer.err
     assert "timedatectl" in answer.err

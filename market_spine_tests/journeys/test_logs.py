@@ -74,6 +74,7 @@ class Down:
     """A source that is not there, and says more than it should."""
 
     kind = "synthetic"
+    series = SOURCE.series
 
     def inventory(self, feed: Feed, now: datetime) -> Any:
         return SOURCE.inventory(feed, now)

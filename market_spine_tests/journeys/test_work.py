@@ -237,7 +237,7 @@ def test_an_item_is_cancelled_with_its_run(desk: Desk) -> None:
     assert desk.daemon.work() == []
     desk.daemon.carry_out("otc_work_sensor", [asked])  # was handed over before it was cancelled
     assert desk.server.data_requests() == []
-    with pytest.raises(WorkError, match="is CANCELLED, which PENDING cannot follow"):
+    with pytest.raises(WorkError, match="is CANCELLED, and cannot become PENDING"):
         ledger.retry(desk.scene.spine.store, desk.run(), [again], "ops")
 
 

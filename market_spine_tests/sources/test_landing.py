@@ -31,6 +31,9 @@ KEY = WeekKey(date(2025, 11, 14), Tier.OTC)
 DATA = b"h|i\r\na|1\r\nb|\xff"
 
 
+LATER = datetime(2025, 12, 16, 15, tzinfo=UTC)
+
+
 def delivery(*datas: bytes | Path, fetched_at: datetime = datetime(2025, 12, 15, 15, tzinfo=UTC)) -> Delivery:
     parts = tuple(Part(f"page {n}", data, lines.PIPES) for n, data in enumerate(datas or (DATA,), start=1))
     return Delivery(KEY, parts, "api", "https://api.finra.org/x", WeekSource.REQUEST, fetched_at, {"Record-Total": "2"})
@@ -215,6 +218,20 @@ def test_a_damaged_object_is_named(root: str, damage: bytes | None, cause: str) 
     assert name in caught.value.remedy
     (problem,) = landing.verify()
     assert (problem.name, problem.reason) == (landed.sidecar, caught.value.cause)
+
+
+def test_what_was_restated_since_is_not_fetched_again(root: str) -> None:
+    """Prevents a lost first release from being mended by a load that makes it the newest again."""
+    landing = Landing(root)
+    first, later = landing.store(delivery(), DOMAIN), landing.store(delivery(b"later", fetched_at=LATER), DOMAIN)
+    for landed in (first, later):
+        system, path = object_path(root, landed)
+        system.rm_file(path)
+    told = {problem.name: problem.override for problem in landing.verify()}
+    assert told[first.sidecar].startswith(
+        f"restore objects/{first.landing_id[:2]}/{first.landing_id}.zst from a backup"
+    )
+    assert told[later.sidecar].startswith("spine backfill --from 2025-11-14 --to 2025-11-14 --tier OTC")
 
 
 @pytest.mark.parametrize("damage", [zstandard.compress(b"h|i\na|2\n"), zstandard.compress(DATA)[:-3], b"", b"garbage"])

@@ -308,6 +308,34 @@ def test_a_failure_in_the_middle_leaves_nothing(store: Store, spoiled: dict[str,
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "series"),
+    [
+        ("seed=7,scale=0.05,revision_hours=240", "seed=7,scale=0.05,fault=zero-volume:OTC:2025-11-14:150", None),
+        (
+            "seed=7,scale=0.05",
+            "seed=7,scale=1.0",
+            "of seed=7,scale=0.05, and the source makes those of seed=7,scale=1.0",
+        ),
+        ("seed=7,scale=1.0", "seed=8,scale=1.0", "of seed=7,scale=1.0, and the source makes those of seed=8,scale=1.0"),
+    ],
+)
+def test_generated_weeks_of_two_series_never_meet(store: Store, first: str, second: str, series: str | None) -> None:
+    """Prevents the default source from replacing a demo's weeks by others, as if FINRA had restated them."""
+    one, two = raw(), raw(seconds=1, content="b")
+    name = {"source_kind": "synthetic", "source_name": f"synthetic:{first}"}
+    put(store, one, deliveries=[delivery(one.capture_id, **name)])
+    before = counts(store)
+    entry = {"deliveries": [delivery(two.capture_id, **name | {"source_name": f"synthetic:{second}"})]}
+    if series is None:
+        put(store, two, **entry)
+        return
+    with pytest.raises(SourceError, match=series) as error:
+        put(store, two, **entry)
+    assert error.value.remedy.startswith(f"export MARKET_SPINE_SOURCE=synthetic:{first} ")
+    assert counts(store) == before
+
+
+@pytest.mark.parametrize(
     ("first", "second", "cause"),
     [
         ("synthetic", "file", "holds generated weeks, and the source \\(file\\) has FINRA's"),
