@@ -32,9 +32,9 @@ from market_spine.store import differences, journal
 from market_spine.store.certificates import Texts
 from market_spine.store.columns import moment_of, moment_text
 from market_spine.store.differences import Difference
-from market_spine.store.exchange import last_batch
 from market_spine.store.ledger import Draft, newest_seq
 from market_spine.store.store import Store
+from market_spine.store.verify import beyond
 
 FORMAT = "market-spine-certificate/1"
 NAMED = ("domain", "week_ending", "ready_for")  # in the document, and columns of its row
@@ -138,11 +138,11 @@ def _link(draft: Draft, keys: Keys, identity: str, event: CertificateEvent, acto
     rows_of.put_link(draft, entry | {"logged_at": draft.run.now} | seal)
 
 
-def verify(store: Store) -> list[Difference]:
+def verify(store: Store, with_journal: bool = True) -> list[Difference]:
     """Everything about certificates that is not as it was committed and signed; names each thing that is not.
 
     Documents, signatures and links are recomputed, both tables compared with the journal, and the captures that each
-    document names with the manifest.
+    document names with the manifest. Not ``with_journal`` where the whole of it is compared anyway (`store.verify`).
     """
     with store.control.read() as connection:
         last = newest_seq(connection)
@@ -151,8 +151,8 @@ def verify(store: Store) -> list[Difference]:
         proof.check()
         cited = [one["capture_id"] for one, _ in proof.evidence]
         proof.compare_evidence(rows_of.captures(connection, cited))
-    # The journal after the tables: what is committed meanwhile is in it already, and is not yet asked for.
-    proof.compare_journal(store, last)
+    if with_journal:  # after the tables: what is committed meanwhile is in it already, and is not yet asked for
+        proof.compare_journal(store, last)
     return proof.found
 
 
@@ -272,10 +272,7 @@ class _Proof:
             detail = f"an entry below {folder} was altered: {error!r}"
             self._tell("journal", folder.name, [detail], "restore the landing folder from a backup")
             return
-        newest, ending = last_batch(store), entries[-1].seq if entries else 0
-        if ending > newest + 1:  # one more is what a kill between journal and commit leaves
-            detail = f"it goes on to transaction {ending}, the control database ends at {newest}"
-            self._tell("journal", folder.name, [detail])
+        self.found += beyond(store, entries[-1].seq if entries else 0)
         held = (self.certificates, self.links)
         for kind, table, rows in zip(("certificate", "link"), rows_of.TABLES, held, strict=True):
             self._compare_rows(kind, table.primary_key.columns[0].name, rows, rows_of.journalled(entries, table), last)

@@ -12,6 +12,7 @@ from market_spine.domain.errors import StoreError
 from market_spine.store import journal, manifest
 from market_spine.store.columns import METADATA, REBUILD
 from market_spine.store.differences import RESTORE, Difference, Rows, compare, rows_of
+from market_spine.store.exchange import last_batch
 from market_spine.store.files import sha256_of
 from market_spine.store.ledger import apply
 from market_spine.store.manifest import Capture, Question, captures
@@ -75,7 +76,8 @@ def _differs(capture: Capture, path: Path) -> Difference | None:
 
 
 def _check_journal(store: Store, live: Rows) -> list[Difference]:
-    """Batches that the journal has not; or, where it has all, control rows that are not what its entries come to."""
+    """Batches that the journal has not, or that only it has; or, where it has all, control rows that are not what its
+    entries come to."""
     batches = {row["seq"]: row["batch_id"] for row in live[BATCHES.name].values()}
     recorded = {}
     engine = sa.create_engine("sqlite://")
@@ -91,8 +93,21 @@ def _check_journal(store: Store, live: Rows) -> list[Difference]:
                 for seq, one in batches.items()
                 if (has := recorded.get(seq, "nothing")) != one
             ]
+            lost += beyond(store, max(recorded, default=0))
             return lost or list(compare(live, rows_of(replayed), "journal", "control", RESTORE))
     except StoreError as error:  # a damaged entry must not hide what else was found
         return [Difference("journal", store.home.journal.name, error.cause, error.remedy)]
     finally:
         engine.dispose()
+
+
+def beyond(store: Store, ending: int) -> list[Difference]:
+    """Whether the journal, which was read to the number ``ending``, goes on where the control database ends.
+
+    Then an older database was put back. One entry more is what a kill between journal and commit leaves.
+    """
+    newest = last_batch(store)  # after the journal: what is committed meanwhile is in both
+    if ending <= newest + 1:
+        return []
+    detail = f"it goes on to transaction {ending}, the control database ends at {newest}"
+    return [Difference("journal", store.home.journal.name, detail, RESTORE)]
