@@ -5,7 +5,7 @@ empty, cut short, restating and down by the script below; nobody helps.
 
 What must follow is worked out from the script alone (`market_spine_tests.journeys.year_oracle` and `year_names`), and
 everything in the store, on the work ledger and among Dagster's runs is held against it (`year_verdict`). The same
-machinery plays five weeks in the suite. What belongs here: the script of the year, and its figures by month.
+machinery plays two weeks in the suite. What belongs here: the script of the year, and its figures by month.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def published_on(row: Schedule, day: date) -> Sequence[WeekKey]:
 def due(store: Store, feed: Feed, day: date, now: datetime) -> list[Ask]:
     """What is published on ``day``; and less urgently the watched weeks that are not there, or whose load failed.
 
-    Bounded by the weeks that are watched, and by the first one that was ever captured: an empty store begins today.
+    Bounded by the weeks that are watched, and by the first one that was ever captured or asked for in vain: an empty
+    store begins today.
     """
     row = schedule_of(feed)
     today = published_on(row, day)

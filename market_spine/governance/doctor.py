@@ -129,7 +129,7 @@ class _Look:
         self.newest = {tier: [key for key in self.due if key.tier is tier][-weeks:] for tier in schedule.tiers}
         self.looked_at = {key for of_tier in self.newest.values() for key in of_tier}
         self.oldest = min((key.week_ending for key in self.looked_at), default=feed.first_week)
-        self.since = record.facts.since if record.facts.first else None
+        self.since = record.facts.since
 
     def _has_begun(self, key: WeekKey) -> bool:
         return self.since is not None and key.week_ending >= self.since
@@ -162,7 +162,7 @@ class _Look:
             schedule=self.schedule,
             weeks=self.weeks,
             checked_at=self.now,
-            is_empty=not facts.first,
+            is_empty=not facts.since,
             expected=[self.due[key] for key in wanted],
             gaps=[self._gap(key) for key in wanted if key not in facts.arrived],
             late=sorted(late, key=lambda one: one.key),

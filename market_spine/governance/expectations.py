@@ -24,7 +24,7 @@ from market_spine.domain.weeks import WEEK, last_n_weeks
 from market_spine.governance.anomalies import Changes, Observation, record
 from market_spine.governance.causes import NOT_DELIVERED
 from market_spine.governance.policy import Schedule, expand
-from market_spine.store import heartbeats, presence
+from market_spine.store import heartbeats, presence, work
 from market_spine.store.ledger import Run
 from market_spine.store.presence import Known
 from market_spine.store.store import Store
@@ -58,7 +58,7 @@ class Facts:
 
     ``chain`` are their SQL names by stage, the first of INGESTED being the one that deliveries become. ``current`` are
     their current captures, ``first`` the first ones of that table. ``begun_at`` is the store's first transaction,
-    ``first_week`` the week with which the feed begins.
+    ``in_vain`` the first week that a schedule asked for in vain, ``first_week`` the week with which the feed begins.
     """
 
     chain: Mapping[Stage, tuple[str, ...]]
@@ -66,6 +66,7 @@ class Facts:
     first: Mapping[WeekKey, Known]
     begun_at: datetime | None
     first_week: date
+    in_vain: date | None = None
 
     @property
     def arrivals_table(self) -> str:
@@ -77,9 +78,13 @@ class Facts:
         return self.current[self.arrivals_table]
 
     @property
-    def since(self) -> date:
-        """The first week that is looked at: what was never begun is not missing."""
-        return max(self.first_week, min(key.week_ending for key in self.first))
+    def since(self) -> date | None:
+        """The first week that is looked at: what was never begun is not missing. None for an empty store.
+
+        A week that a schedule asked for in vain counts: a platform whose first day fails has begun all the same.
+        """
+        begun = [*(key.week_ending for key in self.first), *([self.in_vain] if self.in_vain else [])]
+        return max(self.first_week, min(begun)) if begun else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +147,9 @@ def gaps(facts: Facts, schedule: Schedule, weeks: Sequence[date], now: datetime)
 
 
 def watched(facts: Facts, schedule: Schedule, now: datetime) -> set[WeekKey]:
-    """The partitions that are due and looked after, there or not: none before the first week that was ever captured."""
-    return _Look(facts, schedule, now).watched if facts.first else set()
+    """The partitions that are due and looked after, there or not: none before the first week that was ever captured,
+    or asked for in vain."""
+    return _Look(facts, schedule, now).watched
 
 
 def lateness(hours: float) -> Severity:
@@ -170,7 +176,7 @@ def chain_of(schedule: Schedule, tables: Mapping[str, Table]) -> dict[Stage, tup
 
 
 def facts_of(connection: Connection, schedule: Schedule, tables: Mapping[str, Table], first_week: date) -> Facts:
-    """The facts about ``schedule``, of every week that the store has: three statements."""
+    """The facts about ``schedule``, of every week that the store has: four statements."""
     chain = chain_of(schedule, tables)
     return Facts(
         chain,
@@ -178,15 +184,16 @@ def facts_of(connection: Connection, schedule: Schedule, tables: Mapping[str, Ta
         presence.first(connection, chain[Stage.INGESTED][0]),
         presence.begun_at(connection),
         first_week,
+        work.first_in_vain(connection, schedule.domain),
     )
 
 
 def observe(facts: Facts, schedule: Schedule, now: datetime) -> list[Observation]:
     """What is missing, late and half-finished, and of everything that is there, what holds.
 
-    Nothing where nothing was ever captured: then there is nothing to compare with.
+    Nothing where nothing was ever captured or asked for in vain: then there is nothing to compare with.
     """
-    if not (schedule.is_watched and facts.first):
+    if not (schedule.is_watched and facts.since):
         return []
     look = _Look(facts, schedule, now)
     return [*look.not_delivered(), *look.missed_runs(), *look.late_data(), *look.incomplete_chains()]
@@ -218,13 +225,13 @@ class _Look:
         self.watched = {key for tier in schedule.tiers for key in self._watched(tier)}
 
     def _watched(self, tier: Tier | None) -> Iterator[WeekKey]:
-        """The newest due weeks of ``tier``, as many as are watched, but none before the feed's own first one."""
+        """The newest due weeks of ``tier``, as many as are watched, but none before the store began."""
         week = latest_due_week(tier or self.schedule.first_tier, self.now) + WEEK
         while due_at(self.schedule, week, tier) > self.now:
             week -= WEEK
         since = self.facts.since
         for one in last_n_weeks(self.schedule.watch_weeks, week):
-            if one >= since:
+            if since and one >= since:
                 yield WeekKey(one, tier)
 
     def _observation(self, key: WeekKey, code: str, severity: Severity, category: Category, **more: Any) -> Observation:

@@ -159,7 +159,7 @@ class _Look:
     committed_at: datetime | None
     watched: frozenset[WeekKey]
     weeks: Mapping[str, Sequence[counts.Week]]
-    since: date | None  # the first week that is looked at; None where nothing was ever captured
+    since: date | None  # the first week that is looked at; None for an empty store
     baselines: Sequence[Capture]
 
     @classmethod
@@ -175,7 +175,7 @@ class _Look:
             newest(connection)[1],
             frozenset(watched(facts, watch.schedule, now)),
             weeks,
-            facts.since if facts.first else None,
+            facts.since,
             captures(connection, Question((baseline,), weeks=last)) if baseline in watch.tables else [],
         )
 

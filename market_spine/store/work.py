@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from market_spine.domain.captures import Action
-from market_spine.domain.work import WorkState
+from market_spine.domain.work import CATCH_UP, WorkState
 from market_spine.store.operations_tables import WORK_ITEMS, WORK_LOG
 from market_spine.store.schema import DELIVERIES
 
@@ -65,6 +65,14 @@ def failed(connection: sa.Connection, domain: str) -> list[Row]:
     has_come = sa.exists().where(*place, since.action != Action.BLOCKED, since.fetched_at > W.updated_at)
     select = sa.select(WORK_ITEMS).where(W.domain == domain, W.state == WorkState.FAILED, ~is_asked_again, ~has_come)
     return [dict(row) for row in connection.execute(select.order_by(W.id)).mappings()]
+
+
+def first_in_vain(connection: sa.Connection, domain: str) -> date | None:
+    """The first week of which a load failed that the schedules had asked for; None where none did."""
+    has_failed = W.state.in_((WorkState.RETRY_WAIT, WorkState.FAILED))
+    select = sa.select(sa.func.min(W.week_ending)).where(W.domain == domain, has_failed, W.priority >= CATCH_UP)
+    found: date | None = connection.scalar(select)
+    return found
 
 
 def lost_claims(connection: sa.Connection, item_id: int) -> int:

@@ -274,6 +274,18 @@ def test_missed_runs_count_what_must_be_there_by_now() -> None:
             {"first_week": date(2025, 12, 12)},
             {"NMS_TIER_1:2025-12-12"},
         ),
+        # The first day failed, altogether or for one tier: that is not a store without a beginning.
+        (
+            {},
+            {"in_vain": date(2025, 11, 28)},
+            {f"NMS_TIER_1:2025-{day}" for day in ("11-28", "12-05", "12-12")}
+            | {"NMS_TIER_2:2025-11-28", "OTC:2025-11-28"},
+        ),
+        (
+            {"NMS_TIER_1:2025-12-12": "2025-12-29 16:00"},
+            {"in_vain": date(2025, 11, 28)},
+            {"NMS_TIER_1:2025-11-28", "NMS_TIER_1:2025-12-05", "NMS_TIER_2:2025-11-28", "OTC:2025-11-28"},
+        ),
     ],
 )
 def test_only_watched_weeks_are_missing(arrived: dict[str, str], more: dict[str, Any], missing: set[str]) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from market_spine_tests.journeys.losses import a_history, copied
+from market_spine_tests.journeys.losses import a_history
 from market_spine_tests.journeys.plays import Plays
-from market_spine_tests.journeys.stage import Scene
+from market_spine_tests.journeys.stage import Scene, copied
 
 
 @pytest.fixture(scope="session")

@@ -38,13 +38,13 @@ from market_spine.store.manifest import Capture, Question
 from market_spine.store.store import Store
 from market_spine_tests.journeys.history_model import HEADER, History, Line, Rows, State, file_of, is_fit
 
-BLOCKS = 13
+BLOCKS = 26
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 TIERS = (Tier.OTC, Tier.NMS_TIER_1)
 # Of a block's weeks the third sees the second through its six weeks, and just not the first.
 OFFSETS = (0, 1, 6)
 SLOTS = [
-    [WeekKey(date(2023, 1, 6) + timedelta(weeks=12 * block + offset), tier) for offset, tier in product(OFFSETS, TIERS)]
+    [WeekKey(date(2020, 1, 3) + timedelta(weeks=12 * block + offset), tier) for offset, tier in product(OFFSETS, TIERS)]
     for block in range(BLOCKS)
 ]
 DERIVED = ("venue_volume", "symbol_summary", "venue_share", "symbol_venue_share", "symbol_hhi", "tier_split")

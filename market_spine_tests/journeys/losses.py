@@ -54,15 +54,6 @@ def a_history(folder: Path) -> Iterator[Scene]:
         yield stage
 
 
-@contextmanager
-def copied(history: Scene, tmp_path: Path) -> Iterator[Scene]:
-    """The history in a home of its own, to be damaged."""
-    root = tmp_path / "home"
-    shutil.copytree(history.spine.store.home.root, root)
-    with staged(root, history.spine.source, history.clock) as stage:
-        yield stage
-
-
 def contents(stage: Scene) -> Content:
     """All rows of the control tables but where the files are and how they are encoded."""
     with stage.spine.store.control.read() as connection:

@@ -6,6 +6,7 @@ not: claims, and any second way to compute what the pipeline computes.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -232,6 +233,18 @@ def staged(home: Path, source: Source | str = "synthetic:scale=0.02", clock: Clo
         finally:
             scene.shown.close()
             spine.store.control.dispose()
+
+
+@contextmanager
+def copied(scene: Scene, folder: Path) -> Iterator[Scene]:
+    """The scene as it is, in a home of its own below ``folder``, to be changed; what it read is in its "files"."""
+    root, source = scene.spine.store.home.root, scene.spine.source
+    shutil.copytree(root, folder / "home")
+    if isinstance(source, FileSource):
+        shutil.copytree(source.root, folder / "files")
+        source = FileSource(folder / "files")
+    with staged(folder / "home", source, Clock(scene.clock())) as copy:
+        yield copy
 
 
 def line(week: WeekKey, symbol: str, mpid: str, shares: str | int, trades: str | int, **more: str) -> str:

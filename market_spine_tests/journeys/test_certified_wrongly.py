@@ -20,24 +20,32 @@ from market_spine.governance.readiness import assess, judge_weeks
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine.store.ledger import Run
 from market_spine.store.verify import verify
-from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, key, staged
+from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, copied, key, staged
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("certified")]
 BEFORE, WEEK = "2025-11-07", "2025-11-14"
 KEYS = tuple(key(week, tier) for week in (BEFORE, WEEK) for tier in (T1, T2, OTC))
 PUBLISHED = datetime(2025, 12, 15, 16, tzinfo=UTC)
 SOURCE = "seed=7,scale=0.02,revision_hours=240,fault=restatement:OTC:2025-11-07:3"
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Two weeks, certified for everything; the source has another delivery of the earlier one by now."""
-    with staged(tmp_path / "home", SyntheticSource.from_spec(SOURCE), Clock(PUBLISHED)) as made:
+    with staged(
+        tmp_path_factory.mktemp("certified") / "home", SyntheticSource.from_spec(SOURCE), Clock(PUBLISHED)
+    ) as made:
         made.refresh(*KEYS)
         made.clock.forward(hours=49)
         judge(made)
         assert set(states(made).values()) == {"CERTIFIED"}
         made.clock.forward(hours=40)
+        yield made
+
+
+@pytest.fixture
+def scene(certified: Scene, tmp_path: Path) -> Iterator[Scene]:
+    with copied(certified, tmp_path) as made:
         yield made
 
 

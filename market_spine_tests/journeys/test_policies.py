@@ -13,8 +13,9 @@ from market_spine.assets.ingest import ingest
 from market_spine.domain.captures import Action, IngestionResult, RevisionPolicy, View
 from market_spine.domain.errors import ClockError
 from market_spine.store.ledger import Run
-from market_spine_tests.journeys.stage import POLICIES, Clock, Scene, key, line, put, staged, text
+from market_spine_tests.journeys.stage import POLICIES, Clock, Scene, copied, key, line, put, staged, text
 
+pytestmark = pytest.mark.xdist_group("policies")
 WEEK = key("2025-11-14")
 OLD = {"AAA": 100, "BBB": 200, "OLD": 1}
 NEW = {"AAA": 100, "BBB": 222, "NEW": 2}
@@ -25,13 +26,20 @@ def rows(shares: dict[str, int]) -> bytes:
     return text([line(WEEK, symbol, "UBSA", number, 1) for symbol, number in shares.items()])
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Scene]:
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """The old week is there."""
-    put(tmp_path / "files", WEEK, rows(OLD))
-    with staged(tmp_path / "home", f"file:{tmp_path / 'files'}", Clock()) as scene:
+    folder = tmp_path_factory.mktemp("before")
+    put(folder / "files", WEEK, rows(OLD))
+    with staged(folder / "home", f"file:{folder / 'files'}", Clock()) as scene:
         scene.refresh(WEEK)
         scene.clock.forward(days=1)
+        yield scene
+
+
+@pytest.fixture
+def stage(before: Scene, tmp_path: Path) -> Iterator[Scene]:
+    with copied(before, tmp_path) as scene:
         yield scene
 
 

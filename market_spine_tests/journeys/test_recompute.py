@@ -22,8 +22,9 @@ from market_spine.domain.tiers import Tier
 from market_spine.domain.weeks import weeks_between
 from market_spine.feeds.otc import FEED
 from market_spine.governance.staleness import Recompute, to_recompute
-from market_spine_tests.journeys.stage import OTC, T1, Clock, Scene, line, put, staged, text
+from market_spine_tests.journeys.stage import OTC, T1, Clock, Scene, copied, line, put, staged, text
 
+pytestmark = pytest.mark.xdist_group("recompute")
 FIRST, SECOND = datetime(2026, 1, 20, 12, tzinfo=UTC), datetime(2026, 1, 21, 12, tzinfo=UTC)
 FRIDAYS = weeks_between(date(2025, 9, 5), date(2025, 11, 28))  # thirteen
 RESTATED = WeekKey(FRIDAYS[4], OTC)  # 2025-10-03: eight weeks after it, so that six-week windows end before the last
@@ -52,17 +53,25 @@ def every_capture(scene: Scene) -> dict[str, tuple[str, WeekKey]]:
     return {one.capture_id: (name, one.key) for name, found in names.items() for one in found}
 
 
-@pytest.fixture
-def loaded(tmp_path: Path) -> Iterator[Scene]:
-    """Thirteen weeks of OTC and two of Tier 1, all up to date. The files are in tmp_path / "files"."""
-    files = tmp_path / "files"
+@pytest.fixture(scope="module")
+def thirteen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Thirteen weeks of OTC and two of Tier 1, all up to date."""
+    folder = tmp_path_factory.mktemp("thirteen")
+    files = folder / "files"
     keys = [*(WeekKey(friday, OTC) for friday in FRIDAYS), WeekKey(RESTATED.week_ending, T1), WeekKey(FRIDAYS[5], T1)]
     for week in (*keys, LATE):
         put(files, week, delivery(week))
-    with staged(tmp_path / "home", f"file:{files}", Clock(FIRST)) as scene:
+    with staged(folder / "home", f"file:{files}", Clock(FIRST)) as scene:
         scene.refresh(*keys)
         scene.clock.moment = SECOND
         assert scene.stale() == []
+        yield scene
+
+
+@pytest.fixture
+def loaded(thirteen: Scene, tmp_path: Path) -> Iterator[Scene]:
+    """To be changed. The files are in tmp_path / "files"."""
+    with copied(thirteen, tmp_path) as scene:
         yield scene
 
 

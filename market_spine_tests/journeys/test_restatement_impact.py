@@ -25,7 +25,21 @@ from market_spine.store.manifest import Capture
 from market_spine.store.restatements import predecessor
 from market_spine.store.trust_tables import ANOMALIES
 from market_spine_tests.cli.calls import call
-from market_spine_tests.journeys.stage import FEW, OTC, POLICIES, T1, T2, Clock, Scene, key, line, put, staged, text
+from market_spine_tests.journeys.stage import (
+    FEW,
+    OTC,
+    POLICIES,
+    T1,
+    T2,
+    Clock,
+    Scene,
+    copied,
+    key,
+    line,
+    put,
+    staged,
+    text,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("impact")]
 FRIDAY = "2025-11-14"
@@ -310,6 +324,21 @@ def loaded(scene: Scene, releases: Sequence[tuple[Cells, RevisionPolicy]], folde
     return scene
 
 
+@pytest.fixture(scope="module")
+def first_release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One partition, delivered and measured once; it is a day later."""
+    folder = tmp_path_factory.mktemp("first")
+    with staged(folder / "home", clock=Clock(FIRST)) as scene:
+        yield loaded(scene, [(BEFORE, RevisionPolicy.VERSIONED)], folder, "otc.weekly_refresh")
+
+
+@pytest.fixture
+def released(first_release: Scene, tmp_path: Path) -> Iterator[Scene]:
+    """The first release, to be restated."""
+    with copied(first_release, tmp_path) as scene:
+        yield scene
+
+
 @pytest.mark.parametrize(
     ("policy", "revision", "told"),
     [
@@ -325,27 +354,24 @@ def loaded(scene: Scene, releases: Sequence[tuple[Cells, RevisionPolicy]], folde
         ),
     ],
 )
-def test_every_policy_that_replaces_is_told(tmp_path: Path, policy: RevisionPolicy, revision: int, told: str) -> None:
+def test_every_policy_that_replaces_is_told(
+    released: Scene, tmp_path: Path, policy: RevisionPolicy, revision: int, told: str
+) -> None:
     """Prevents an overwritten revision from passing for the first, and merged rows from descending from both."""
-    with staged(tmp_path / "home", clock=Clock(FIRST)) as scene:
-        releases = [(BEFORE, RevisionPolicy.VERSIONED), (AFTER, policy)]
-        loaded(scene, releases, tmp_path, "otc.weekly_refresh")
-        assert scene.current("raw", NOVEMBER).revision == revision
-        assert [row["message"] for row in restatements(scene)] == [told]
+    loaded(released, [(AFTER, policy)], tmp_path, "otc.weekly_refresh")
+    assert released.current("raw", NOVEMBER).revision == revision
+    assert [row["message"] for row in restatements(released)] == [told]
 
 
-def test_a_forced_capture_restates_nothing(tmp_path: Path) -> None:
+def test_a_forced_capture_restates_nothing(released: Scene, tmp_path: Path) -> None:
     """Prevents a repetition from being told as a restatement by FINRA."""
-    with staged(tmp_path / "home", clock=Clock(FIRST)) as scene:
-        stage = scene.file(put(tmp_path, NOVEMBER, delivery(NOVEMBER, BEFORE)))
-        for options in (FEW, replace(FEW, force=True)):
-            assert stage.run("otc.weekly_refresh", NOVEMBER, options=options, publish=True).is_complete
-            scene.clock.forward(days=1)
-        assert scene.current("raw", NOVEMBER).revision == 2
-        assert restatements(scene) == []
-        told = call("--home", str(tmp_path / "home"), "captures", "impact", "otc_raw", "-w", FRIDAY, "-t", "OTC")
-        assert (told.code, told.out) == (2, "")
-        assert "no capture before it has other content, so it restates nothing" in told.err
+    stage = released.file(put(tmp_path, NOVEMBER, delivery(NOVEMBER, BEFORE)))
+    assert stage.run("otc.weekly_refresh", NOVEMBER, options=replace(FEW, force=True), publish=True).is_complete
+    assert released.current("raw", NOVEMBER).revision == 2
+    assert restatements(released) == []
+    told = call("--home", str(tmp_path / "home"), "captures", "impact", "otc_raw", "-w", FRIDAY, "-t", "OTC")
+    assert (told.code, told.out) == (2, "")
+    assert "no capture before it has other content, so it restates nothing" in told.err
 
 
 def test_what_was_never_measured_is_not_compared(tmp_path: Path) -> None:
@@ -361,15 +387,13 @@ def test_what_was_never_measured_is_not_compared(tmp_path: Path) -> None:
         assert f"not compared: symbol_hhi: {reason}" in told.err
 
 
-def test_a_lost_file_is_named(tmp_path: Path) -> None:
+def test_a_lost_file_is_named(released: Scene, tmp_path: Path) -> None:
     """Prevents a comparison with nothing where the file of the old revision is gone."""
-    with staged(tmp_path / "home", clock=Clock(FIRST)) as scene:
-        releases = [(cells, RevisionPolicy.VERSIONED) for cells in (BEFORE, AFTER)]
-        loaded(scene, releases, tmp_path, "otc.weekly_refresh")
-        old, _ = scene.captures("raw", View.ALL_REVISIONS)
-        (scene.spine.store.home.captures / old.file_path).unlink()
-        with pytest.raises(StoreError, match="a capture file cannot be read"):
-            of(scene)
+    loaded(released, [(AFTER, RevisionPolicy.VERSIONED)], tmp_path, "otc.weekly_refresh")
+    old, _ = released.captures("raw", View.ALL_REVISIONS)
+    (released.spine.store.home.captures / old.file_path).unlink()
+    with pytest.raises(StoreError, match="a capture file cannot be read"):
+        of(released)
 
 
 def test_a_restatement_of_names_and_dates_says_so(tmp_path: Path) -> None:

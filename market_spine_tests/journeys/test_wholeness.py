@@ -17,23 +17,29 @@ from market_spine.feeds.otc import FEED
 from market_spine.store import anomalies
 from market_spine.store.ledger import Run
 from market_spine.store.manifest import Question
-from market_spine_tests.journeys.stage import Clock, Scene, key, line, lines, put, staged, text
+from market_spine_tests.journeys.stage import Clock, Scene, copied, key, line, lines, put, staged, text
 
 WEEK, FRIDAY = key("2025-11-14"), date(2025, 11, 14)
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wholeness")]
 BEGIN = datetime(2026, 1, 14, 15, tzinfo=UTC)  # a Wednesday
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A week of one tier, restated once."""
-    clock = Clock(BEGIN)
-    with staged(tmp_path / "home", f"file:{tmp_path / 'files'}", clock) as stage:
-        put(tmp_path / "files", WEEK, text(lines(WEEK, 30)))
+    folder, clock = tmp_path_factory.mktemp("sound"), Clock(BEGIN)
+    with staged(folder / "home", f"file:{folder / 'files'}", clock) as stage:
+        put(folder / "files", WEEK, text(lines(WEEK, 30)))
         stage.refresh(WEEK)
         clock.forward(hours=1)
-        put(tmp_path / "files", WEEK, text([*lines(WEEK, 30), line(WEEK, "LATER", "UBSA", 5, 1)]))
+        put(folder / "files", WEEK, text([*lines(WEEK, 30), line(WEEK, "LATER", "UBSA", 5, 1)]))
         stage.refresh(WEEK)
+        yield stage
+
+
+@pytest.fixture
+def scene(sound: Scene, tmp_path: Path) -> Iterator[Scene]:
+    with copied(sound, tmp_path) as stage:
         yield stage
 
 
