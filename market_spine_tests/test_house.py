@@ -143,6 +143,7 @@ def test_a_module_keeps_the_rules_of_the_house(path: Path) -> None:
         ("def f():\n" + "    x = 1\n" * 40, "f has 41 lines, 40 allowed"),
         ("x = 1\n" * 400, "401 lines, 400 allowed"),
     ],
+    ids=lambda text: text[:40],
 )
 def test_the_rules_find_what_they_forbid(body: str, expected: str) -> None:
     """Prevents rules that pass because they look at nothing."""

@@ -34,7 +34,7 @@ from market_spine_tests.journeys.worker import quietly
 
 KEYS = sorted(SLOTS[0])
 WEEKS = sorted({WeekKey(key.week_ending, None) for key in KEYS})
-VARIANTS, ROUNDS = 10, 2
+VARIANTS, ROUNDS = 10, 1  # a minute of it, and longer: benchmarks/contention.py
 SPEED = 60
 BEGIN = datetime(2026, 3, 2, 12, tzinfo=UTC)
 # Before the crowd there are two releases of every partition; these moments stay what they are.

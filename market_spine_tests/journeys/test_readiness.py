@@ -17,20 +17,28 @@ from market_spine.sources.synthetic import SyntheticSource
 from market_spine.store.certificates import history
 from market_spine.store.ledger import Run
 from market_spine.store.readiness import history as verdicts
-from market_spine_tests.journeys.stage import FEW, OTC, T1, T2, Clock, Scene, key, staged
+from market_spine_tests.journeys.stage import FEW, OTC, T1, T2, Clock, Scene, copied, key, staged
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("way of a week")]
 WEEK = "2025-11-14"
 KEYS = tuple(key(WEEK, tier) for tier in (T1, T2, OTC))
 PUBLISHED = datetime(2025, 12, 15, 15, tzinfo=UTC)  # Tier 2 and OTC of the week; Tier 1 a fortnight before
 SOURCE = "seed=7,scale=0.02,revision_hours=240,fault=restatement:OTC:2025-11-14:3"
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A home in which the week was loaded on the day of its publication."""
-    with staged(tmp_path / "home", SyntheticSource.from_spec(SOURCE), Clock(PUBLISHED)) as made:
+    with staged(
+        tmp_path_factory.mktemp("loaded") / "home", SyntheticSource.from_spec(SOURCE), Clock(PUBLISHED)
+    ) as made:
         made.refresh(*KEYS)
+        yield made
+
+
+@pytest.fixture
+def scene(loaded: Scene, tmp_path: Path) -> Iterator[Scene]:
+    with copied(loaded, tmp_path) as made:
         yield made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +23,23 @@ from market_spine.feeds.otc import FEED
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine.store import heartbeats
 from market_spine.store.ledger import Run
-from market_spine_tests.journeys.stage import FEW, OTC, T1, T2, Clock, Scene, key, line, lines, put, staged, text
+from market_spine_tests.journeys.stage import (
+    FEW,
+    OTC,
+    T1,
+    T2,
+    Clock,
+    Scene,
+    copied,
+    key,
+    line,
+    lines,
+    put,
+    staged,
+    text,
+)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sensors")]
 WEEK, BEFORE = "2025-11-14", "2025-11-07"
 PUBLISHED = datetime(2025, 12, 15, 16, tzinfo=UTC)  # an hour after Tier 2 and OTC of the week are due
 KEYS = tuple(key(week, tier) for week in (BEFORE, WEEK) for tier in (T1, T2, OTC))
@@ -50,10 +65,31 @@ class Daemon:
         return answer
 
 
+@contextmanager
+def two_weeks(home: Path) -> Iterator[Scene]:
+    source = SyntheticSource.from_spec("seed=7,scale=0.02,revision_hours=72,fault=restatement:OTC:2025-11-14:3")
+    with staged(home, source, Clock(PUBLISHED)) as scene:
+        yield scene
+
+
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    source = SyntheticSource.from_spec("seed=7,scale=0.02,revision_hours=72,fault=restatement:OTC:2025-11-14:3")
-    with staged(tmp_path / "home", source, Clock(PUBLISHED)) as scene:
+    """Of an empty store."""
+    with two_weeks(tmp_path / "home") as scene:
+        yield Daemon(scene)
+
+
+@pytest.fixture(scope="module")
+def captured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with two_weeks(tmp_path_factory.mktemp("captured") / "home") as scene:
+        scene.refresh(*KEYS)
+        yield scene
+
+
+@pytest.fixture
+def loaded(captured: Scene, tmp_path: Path) -> Iterator[Daemon]:
+    """Of a store with both weeks, that nobody has judged yet."""
+    with copied(captured, tmp_path) as scene:
         yield Daemon(scene)
 
 
@@ -77,24 +113,23 @@ def ready(*use_cases: str) -> dict[tuple[str, str], bool]:
     return {(week, one): one in use_cases for week in (BEFORE, WEEK) for one in scope_of(FEED).use_cases}
 
 
-def test_a_week_becomes_ready_without_any_new_event(daemon: Daemon) -> None:
+def test_a_week_becomes_ready_without_any_new_event(loaded: Daemon) -> None:
     """Prevents a week from staying preliminary until something else happens, an alert from being told twice, and
     Dagster from showing a verdict of before."""
-    scene = daemon.scene
-    scene.refresh(*KEYS)
-    first = daemon.tick("readiness").run_requests
+    scene = loaded.scene
+    first = loaded.tick("readiness").run_requests
     assert carry_out(scene, first) == [("readiness", f"{BEFORE} .. {WEEK}")]
     assert shown(scene) == ready()
-    assert skipped(daemon.tick("readiness"))
+    assert skipped(loaded.tick("readiness"))
     scene.clock.forward(hours=24, minutes=1)
-    carry_out(scene, daemon.tick("readiness").run_requests)
+    carry_out(scene, loaded.tick("readiness").run_requests)
     assert scene.sql("SELECT DISTINCT ready_for FROM core_data_readiness WHERE is_ready = 1") == [("research",)]
     assert shown(scene) == ready("research")
     scene.clock.forward(hours=24)
-    carry_out(scene, daemon.tick("readiness").run_requests)
+    carry_out(scene, loaded.tick("readiness").run_requests)
     assert shown(scene) == ready("trading", "compliance", "research")
     assert scene.one("SELECT count(*) FROM core_events WHERE event_type = 'READINESS_CHANGED'") == (12,)
-    assert skipped(daemon.tick("readiness"))
+    assert skipped(loaded.tick("readiness"))
     assert scene.spine.store.home.published.exists()
 
 
@@ -110,10 +145,9 @@ def test_what_others_judged_is_shown_too(daemon: Daemon) -> None:
     assert shown(scene) == ready()
 
 
-def test_what_is_committed_while_it_judges_is_news(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_committed_while_it_judges_is_news(loaded: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a restatement that comes between judging and the cursor from never being judged."""
-    scene = daemon.scene
-    scene.refresh(*KEYS)
+    scene = loaded.scene
     scene.clock.forward(hours=80)  # old enough, and restated at the source
 
     def publish(*arguments: Any) -> None:
@@ -122,24 +156,23 @@ def test_what_is_committed_while_it_judges_is_news(daemon: Daemon, monkeypatch: 
         assert scene.run("otc.ingest_week", key(WEEK)).is_complete
 
     monkeypatch.setattr(sensors, "publish_all", publish)
-    daemon.tick("readiness")
+    loaded.tick("readiness")
     blocked = "SELECT count(*) FROM core_data_readiness WHERE state = 'BLOCKED'"
     assert scene.one(blocked) == (0,)
-    daemon.tick("readiness")
+    loaded.tick("readiness")
     assert scene.one(blocked) == (2,)  # trading and compliance, which use that tier
 
 
-def test_other_code_or_another_policy_is_news(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_or_another_policy_is_news(loaded: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents verdicts and measures of the code of before from standing until something is delivered."""
-    scene = daemon.scene
-    scene.refresh(*KEYS)
+    scene = loaded.scene
     scene.clock.forward(hours=60)
     for _ in range(3):
-        carry_out(scene, getattr(daemon.tick("readiness"), "run_requests", None) or [])
-        daemon.tick("stale")
+        carry_out(scene, getattr(loaded.tick("readiness"), "run_requests", None) or [])
+        loaded.tick("stale")
         scene.clock.forward(minutes=1)
-    assert skipped(daemon.tick("readiness"))
-    assert skipped(daemon.tick("stale"))
+    assert skipped(loaded.tick("readiness"))
+    assert skipped(loaded.tick("stale"))
 
     held = scope_of(FEED)
     derived = [
@@ -149,14 +182,14 @@ def test_other_code_or_another_policy_is_news(daemon: Daemon, monkeypatch: pytes
     other = replace(held, derived=derived)
     monkeypatch.setattr(scope, "scope_of", lambda _feed: other)
     monkeypatch.setattr(sensors, "derived_of", lambda _feed: derived)
-    daemon.tick("readiness")
+    loaded.tick("readiness")
     assert scene.sql("SELECT DISTINCT state FROM core_data_readiness") == [("BLOCKED",)]
     scene.clock.forward(minutes=1)
-    assert {tuple(one.asset_selection[0].path) for one in daemon.tick("stale")} == {("otc", "symbol_hhi")}
+    assert {tuple(one.asset_selection[0].path) for one in loaded.tick("stale")} == {("otc", "symbol_hhi")}
 
     stricter = {name: replace(one, preliminary_hours=2000) for name, one in held.use_cases.items()}
     monkeypatch.setattr(scope, "scope_of", lambda _feed: replace(held, use_cases=stricter))
-    daemon.tick("readiness")
+    loaded.tick("readiness")
     assert scene.sql("SELECT DISTINCT state FROM core_data_readiness") == [("PRELIMINARY",)]
 
 
@@ -206,18 +239,17 @@ def carry_out(scene: Scene, requests: list[Any]) -> list[tuple[str, str]]:
     return told
 
 
-def test_what_a_restatement_left_behind_is_made_again_stage_by_stage(daemon: Daemon) -> None:
+def test_what_a_restatement_left_behind_is_made_again_stage_by_stage(loaded: Daemon) -> None:
     """Prevents stale measures from waiting for hands, and anything else from being made again."""
-    scene = daemon.scene
-    scene.refresh(*KEYS)
+    scene = loaded.scene
     before = {one.capture_id for table in ("raw", "venue_volume") for one in scene.captures(table)}
     scene.clock.forward(hours=80)
     assert scene.run("otc.ingest_week", key(WEEK)).is_complete
-    assert skipped(daemon.tick("stale"))  # a load that is under way goes on by itself
+    assert skipped(loaded.tick("stale"))  # a load that is under way goes on by itself
     scene.clock.forward(seconds=11)
     made: list[list[str]] = []
     for _ in range(8):
-        requests = daemon.tick("stale")
+        requests = loaded.tick("stale")
         if skipped(requests):
             break
         assert len({one.run_key for one in requests}) == len(requests)
@@ -227,7 +259,7 @@ def test_what_a_restatement_left_behind_is_made_again_stage_by_stage(daemon: Dae
     assert scene.stale() == []
     after = {one.capture_id for table in ("raw", "venue_volume") for one in scene.captures(table)}
     assert len(after - before) == 2  # the raw and the venue volume of one partition
-    assert skipped(daemon.tick("stale"))
+    assert skipped(loaded.tick("stale"))
 
 
 def overwritten(scene: Scene, folder: Path, rows: int) -> Scene:

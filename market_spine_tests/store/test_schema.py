@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 
@@ -139,14 +140,17 @@ def filled(store: Store) -> Store:
     return store
 
 
-@pytest.mark.parametrize(("table", "change"), BAD, ids=lambda value: str(value)[:70])
-def test_bad_rows_are_refused(filled: Store, table: str, change: dict[str, Any]) -> None:
+def test_bad_rows_are_refused(filled: Store) -> None:
     """Prevents a law of the record from holding in one writer's code only, or on one of the databases only."""
-    base = GOOD[table]
-    if table == "core_manifest":
-        base = MANIFEST_ROW | {"capture_id": "third", "file_path": "otc_raw/3.parquet", "is_current": 0, "revision": 3}
-    with pytest.raises(sa.exc.IntegrityError), filled.control.write() as connection:
-        insert(connection, table, base | change)
+    third = {"capture_id": "third", "file_path": "otc_raw/3.parquet", "is_current": 0, "revision": 3}
+    base = GOOD | {"core_manifest": MANIFEST_ROW | third}
+    accepted = []
+    for table, change in BAD:
+        with suppress(sa.exc.IntegrityError):
+            with filled.control.write() as connection:  # some laws are looked at when it commits
+                insert(connection, table, base[table] | change)
+            accepted.append((table, change))
+    assert accepted == []
 
 
 def test_the_good_rows_of_the_table_above_are_accepted(filled: Store) -> None:
