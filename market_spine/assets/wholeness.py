@@ -66,7 +66,8 @@ def look_through(store: Store, feed: Feed, run: Run) -> Changes:
     """Put on record what of the store is damaged, and close what was and is whole again.
 
     A damaged capture that is in force is CRITICAL, and blocks its week; everything else is an ERROR. What belongs to no
-    feed is told of ``feed``. Reads every file once: as long as the disk takes for them, and 2 ms each.
+    feed is told of ``feed``. Reads every file once and replays the journal: 0.5 ms a file and 5 ms a transaction, 6 s
+    for 100 weeks that were loaded two by two.
     """
     store.control.dispose()  # connections that are open may hold pages from before the damage
     found = everything(store)

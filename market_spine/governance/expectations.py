@@ -58,7 +58,8 @@ class Facts:
 
     ``chain`` are their SQL names by stage, the first of INGESTED being the one that deliveries become. ``current`` are
     their current captures, ``first`` the first ones of that table. ``begun_at`` is the store's first transaction,
-    ``in_vain`` the first week that a schedule asked for in vain, ``first_week`` the week with which the feed begins.
+    ``first_week`` the week with which the feed begins, ``in_vain`` the first one that was asked for in vain, not as
+    history.
     """
 
     chain: Mapping[Stage, tuple[str, ...]]
@@ -81,7 +82,7 @@ class Facts:
     def since(self) -> date | None:
         """The first week that is looked at: what was never begun is not missing. None for an empty store.
 
-        A week that a schedule asked for in vain counts: a platform whose first day fails has begun all the same.
+        A week that was asked for in vain counts: a platform whose first day fails has begun all the same.
         """
         begun = [*(key.week_ending for key in self.first), *([self.in_vain] if self.in_vain else [])]
         return max(self.first_week, min(begun)) if begun else None

@@ -68,7 +68,7 @@ def failed(connection: sa.Connection, domain: str) -> list[Row]:
 
 
 def first_in_vain(connection: sa.Connection, domain: str) -> date | None:
-    """The first week of which a load failed that the schedules had asked for; None where none did."""
+    """The first week of which a load failed that was not asked for as history; None where none did."""
     has_failed = W.state.in_((WorkState.RETRY_WAIT, WorkState.FAILED))
     select = sa.select(sa.func.min(W.week_ending)).where(W.domain == domain, has_failed, W.priority >= CATCH_UP)
     found: date | None = connection.scalar(select)
