@@ -29,7 +29,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-install: $(STAMP) ## Install the locked versions and the project into .venv (about a minute)
+install: $(STAMP) ## Install locked versions and the project into .venv
 
 demo: $(STAMP) ## Show the whole way of synthetic weeks through the platform
 	$(BIN)/spine demo
@@ -37,7 +37,7 @@ demo: $(STAMP) ## Show the whole way of synthetic weeks through the platform
 test: check ## Everything that must hold: checks, then all tests
 	$(PYTEST) -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
-check: lint types imports docs ## Lint, types, import contracts and documentation, without the tests
+check: lint types imports docs ## All that `make test` checks before the tests
 
 lint: $(STAMP) ## Style and likely mistakes
 	$(BIN)/ruff check .
@@ -52,7 +52,7 @@ imports: $(STAMP) ## Import contracts: imports only run downward
 docs: $(STAMP) ## House rules and documentation
 	$(PYTEST) -q $(DOC_TESTS)
 
-dev: $(STAMP) ## Dagster's web interface and daemon on http://127.0.0.1:3000 (PORT=3000)
+dev: $(STAMP) ## Dagster on http://127.0.0.1:3000: pages and daemon
 	$(BIN)/spine init
 	DAGSTER_HOME=$(MARKET_SPINE_HOME)/dagster PYTHONWARNINGS='ignore:Function `dev_command` is superseded' \
 	  $(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
@@ -66,7 +66,7 @@ lock: ## Resolve pyproject.toml anew into requirements.lock
 bench: $(STAMP) ## Measure sizes and times on generated weeks
 	$(BIN)/python -m benchmarks
 
-test-duckdb-1: ## All tests on DuckDB 1.5, in an environment of its own below build/
+test-duckdb-1: ## All tests on DuckDB 1.5, in an environment of its own
 	$(PYTHON) -m venv build/duckdb-1
 	build/duckdb-1/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	build/duckdb-1/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
