@@ -34,10 +34,10 @@ install: $(STAMP) ## Install locked versions and the project into .venv
 demo: $(STAMP) ## Show the whole way of synthetic weeks through the platform
 	$(BIN)/spine demo
 
-test: check ## Everything that must hold: checks, then all tests
+test: lint types imports ## Everything that must hold: checks, then all tests
 	$(PYTEST) -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
-check: lint types imports docs ## All that `make test` checks before the tests
+check: lint types imports docs ## Lint, types, import contracts, documentation
 
 lint: $(STAMP) ## Style and likely mistakes
 	$(BIN)/ruff check .

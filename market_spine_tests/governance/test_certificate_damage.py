@@ -149,7 +149,7 @@ def test_what_is_altered_in_both_places_alike_is_named(
     key = KEYS[table]
     del row["batch_id"]  # of the bookkeeping, and not signed: another machine that issues the same signs the same
     for column, value in row.items():
-        for altered in flips(value, PLAIN, BOTH_CASES):
+        for altered in flips(value, PLAIN):
             path, before = rewritten(desk.store.home.journal, table, row[key], column, altered)
             update(control, table, column, altered, key, stored(row[key]))
             shown = altered if isinstance(altered, int) else altered.decode()

@@ -1,7 +1,7 @@
 """Random histories of captures, run through the real ingest and compute, against a plain recomputation.
 
-Each example is one store with several blocks of weeks that are too far apart to see one another: 5 examples of 26
-blocks are 130 histories. A history is a few rounds; in each round the clock moves on (or does not), some files arrive
+Each example is one store with several blocks of weeks that are too far apart to see one another: 4 examples of 26
+blocks are 104 histories. A history is a few rounds; in each round the clock moves on (or does not), some files arrive
 under one policy, and everything is computed that is not up to date.
 """
 
@@ -53,7 +53,7 @@ from market_spine_tests.journeys.history_scene import (
     scene,
 )
 
-EXAMPLES = 5  # of 26 histories each
+EXAMPLES = 4  # of 26 histories each
 
 slow = pytest.mark.slow
 of_histories = given(history=histories)

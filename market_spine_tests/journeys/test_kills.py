@@ -121,7 +121,7 @@ def test_a_kill_at_a_sync_a_rename_or_a_commit(
     shutil.rmtree(home)
 
 
-HOMES, KILLS_PER_HOME = 1, 5  # 200 more, over all processes: benchmarks/kills.py
+HOMES, KILLS_PER_HOME = 1, 4  # 200 more, over all processes: benchmarks/kills.py
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +154,8 @@ def kill_at_random(process: Any, home: Path, moments: random.Random, seconds: fl
 def test_a_backfill_killed_at_random_moments(
     yard: Yard, undisturbed: Undisturbed, launched: tuple[Path, float], seed: int
 ) -> None:
-    """A real backfill through Dagster, killed five times over on one home while a reader reads: two kills during the
-    first release, three during its revision; what Dagster's own records are left in must not hinder the next run."""
+    """A real backfill through Dagster, killed four times over on one home while a reader reads: two kills during the
+    first release, two during its revision; what Dagster's own records are left in must not hinder the next run."""
     prepared, seconds = launched
     home, moments = yard.copy(prepared), random.Random(seed)
     killed = 0
@@ -167,7 +167,7 @@ def test_a_backfill_killed_at_random_moments(
             check_after_kill(home, undisturbed)
         last = yard.complete(worker.backfill, yard.task(home, REVISED + KILLS_PER_HOME * MINUTE))
 
-    assert killed >= 3, "the others had ended before their moment"
+    assert killed >= 2, "the others had ended before their moment"
     assert last["failures"] == []
     assert last["without_capture"] == {}
     check_after_recovery(home, undisturbed, with_rebuild=seed == 0)

@@ -32,7 +32,7 @@ OFF = ("2025-03-20 05:00", "2025-03-21 11:00")  # the platform, over a morning o
 def test_two_weeks_without_hands(tmp_path: Path) -> None:
     """Prevents a week that is captured twice, late or never, certified too early or not at all, a fault that nobody is
     told of, noise about what is no fault, and anything that needs a person; and answers that nothing can contradict."""
-    script = Script.of(WEEKS, "2025-03-14 06:00", "2025-03-27 12:00", "2025-02-14", OFF)
+    script = Script.of(WEEKS, "2025-03-16 18:00", "2025-03-26 16:00", "2025-02-14", OFF)
     with year(tmp_path / "home", script) as played:
         played.play()
         left = Left(played)
