@@ -68,9 +68,13 @@ def failed(connection: sa.Connection, domain: str) -> list[Row]:
 
 
 def first_in_vain(connection: sa.Connection, domain: str) -> date | None:
-    """The first week of which a load failed that was not asked for as history; None where none did."""
-    has_failed = W.state.in_((WorkState.RETRY_WAIT, WorkState.FAILED))
-    select = sa.select(sa.func.min(W.week_ending)).where(W.domain == domain, has_failed, W.priority >= CATCH_UP)
+    """The first week that was asked for in vain, not as history, and not cancelled; None where none was.
+
+    By the log, not by the state: while the load is tried again, it has failed all the same.
+    """
+    has_failed = sa.exists().where(WORK_LOG.c.work_item_id == W.id, WORK_LOG.c.error_class.is_not(None))
+    is_meant = sa.and_(W.domain == domain, W.priority >= CATCH_UP, W.state != WorkState.CANCELLED)
+    select = sa.select(sa.func.min(W.week_ending)).where(is_meant, has_failed)
     found: date | None = connection.scalar(select)
     return found
 

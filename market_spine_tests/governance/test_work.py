@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from market_spine.domain.errors import WorkError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
-from market_spine.domain.work import TRANSITIONS, ErrorClass, WorkState
+from market_spine.domain.work import BACKFILL, CATCH_UP, CURRENT, TRANSITIONS, ErrorClass, WorkState
 from market_spine.governance import work as ledger
 from market_spine.governance.work import Ask, Result
 from market_spine.store import work
@@ -132,3 +132,50 @@ TestLedger = Ledger.TestCase
 TestLedger.settings = settings(
     max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+DOWN, EMPTY = Result("r", "HTTP 503", error=ErrorClass.UNAVAILABLE), Result("r", "HTTP 204", error=ErrorClass.NOT_YET)
+LOADED, LOST = Result("r", "done", WorkState.COMPLETE), Result(None, "no run", WorkState.PENDING)
+FRIDAY = KEYS[0].week_ending
+
+
+@pytest.mark.parametrize(
+    ("priority", "steps", "in_vain"),
+    [
+        (CURRENT, [], None),
+        (CURRENT, ["claim"], None),  # the first attempt of all: nothing has failed yet
+        (CURRENT, ["claim", LOADED], None),
+        (CURRENT, ["claim", LOST], None),  # no run ever asked for it
+        (CURRENT, ["claim", DOWN], FRIDAY),
+        (CURRENT, ["claim", DOWN, "claim"], FRIDAY),  # it runs again, and has failed all the same
+        (CURRENT, ["claim", DOWN, "claim", DOWN, "claim", DOWN], FRIDAY),
+        (CURRENT, ["claim", EMPTY], FRIDAY),
+        (CURRENT, ["claim", DOWN, "retry"], FRIDAY),
+        (CURRENT, ["claim", DOWN, "cancel"], None),  # somebody does not want it any more
+        (CATCH_UP, ["claim", DOWN], FRIDAY),
+        (BACKFILL, ["claim", DOWN], None),  # history is not what a platform begins with
+    ],
+)
+def test_what_was_asked_for_in_vain(priority: int, steps: list[Any], in_vain: date | None, tmp_path: Path) -> None:
+    """Prevents a failed load from being forgotten while it is tried again, or from counting once it was cancelled."""
+    store = Store.at(tmp_path / "home")
+    store.ensure()
+    now = datetime(2025, 12, 15, 15, tzinfo=UTC)
+    asked = Ask(DOMAIN, PIPELINE, KEYS[0], now, priority, now + timedelta(days=3))
+    (row,) = ledger.enqueue(store, Run("0", "0", now), [asked], "ops").added
+    for number, step in enumerate(steps, 1):
+        now += timedelta(hours=1)
+        run = Run(str(number), str(number), now)
+        if step == "claim":
+            ledger.claim(store, run, DOMAIN, lambda rows, held, token: {token: rows}, "sensor")
+        elif step == "retry":
+            ledger.retry(store, run, [row["id"]], "ops")
+        elif step == "cancel":
+            ledger.cancel(store, run, [row["id"]], "ops", "not needed")
+        else:
+            with store.control.read() as connection:
+                (held,) = work.items(connection, states=[WorkState.RUNNING])
+            ledger.settle(store, run, {(held["id"], held["locked_by"]): step}, "sensor")
+    with store.control.read() as connection:
+        assert work.first_in_vain(connection, DOMAIN) == in_vain
+        assert work.first_in_vain(connection, "another.domain") is None
