@@ -34,7 +34,7 @@ from market_spine_tests.journeys.worker import quietly
 
 KEYS = sorted(SLOTS[0])
 WEEKS = sorted({WeekKey(key.week_ending, None) for key in KEYS})
-VARIANTS, ROUNDS = 10, 1  # a minute of it, and longer: benchmarks/contention.py
+VARIANTS = 10
 SPEED = 60
 BEGIN = datetime(2026, 3, 2, 12, tzinfo=UTC)
 # Before the crowd there are two releases of every partition; these moments stay what they are.
@@ -87,7 +87,7 @@ def compute_all(spine: Spine, run: Run) -> None:
 
 
 def restate(place: Place, seed: int, report: str) -> None:
-    """One writer: in each round some partitions, each in some variant."""
+    """One writer: some partitions, each in some variant. A minute of it, and longer: benchmarks/contention.py."""
     quietly(report, lambda: _restate(place, random.Random(seed)))
 
 
@@ -95,10 +95,9 @@ def _restate(place: Place, chance: random.Random) -> int:
     shelf = Shelf()
     spine = place.spine(shelf)
     time.sleep(max(0.0, place.epoch - time.time()))
-    for _ in range(ROUNDS):
-        keys = chance.sample(KEYS, chance.randint(1, 4))
-        release(spine, shelf, {key: chance.randrange(VARIANTS) for key in keys}, spine.clock())
-    return ROUNDS
+    keys = chance.sample(KEYS, chance.randint(1, 4))
+    release(spine, shelf, {key: chance.randrange(VARIANTS) for key in keys}, spine.clock())
+    return len(keys)
 
 
 def ask(place: Place, stop: str, report: str) -> None:

@@ -78,8 +78,7 @@ def test_eight_writers_four_readers_and_an_auditor(yard: Yard, url: str) -> None
     stop.touch()
     for process in others:
         process.join(WAIT)
-    assert [told(report) for report in reports[:WRITERS]] == [crowd.ROUNDS] * WRITERS
-    assert all(told(report) > 0 for report in reports[WRITERS:])
+    assert all(told(report) > 0 for report in reports)
 
     with opened(place, Shelf()) as spine:
         crowd.compute_all(spine, Run("an-execution", "a-correlation", place.now()))
