@@ -16,7 +16,7 @@ MARKET_SPINE_HOME ?= $(CURDIR)/.market_spine
 override export MARKET_SPINE_HOME := $(abspath $(MARKET_SPINE_HOME))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports docs dev lock bench test-duckdb-1 clean
+.PHONY: help install demo test check lint types imports docs dev lock bench test-extended test-duckdb-1 clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ install: $(STAMP) ## Install locked versions and the project into .venv
 demo: $(STAMP) ## Show the whole way of synthetic weeks through the platform
 	$(BIN)/spine demo
 
-test: lint types imports ## Everything that must hold: checks, then all tests
+test: lint types imports ## Everything that must hold: checks, then tests
 	$(PYTEST) -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+test-extended: $(STAMP) ## The tests that `make test` leaves out: more cases, minutes
+	$(PYTEST) -m extended -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 check: lint types imports docs ## Lint, types, import contracts, documentation
 

@@ -94,6 +94,7 @@ def published_sql(home: Path) -> str:
     return str(found[0])
 
 
+@pytest.mark.extended
 def test_a_rebuild_publishes_the_files_it_made(own_home: Path) -> None:
     """Prevents a published file that names the files which the rebuild replaced."""
     old = {str(path) for path in (own_home / "captures" / "otc_raw").rglob("*.parquet")}

@@ -86,10 +86,15 @@ def ready_for(name: str, home: Path) -> Iterator[None]:
     store.control.dispose()
 
 
-WORKING = [one for one in EXAMPLES if one[0] != "demo"]  # those are played by `demo_home` and test_scenarios
+LOADING = ("backfill", "rebuild", "run", "work run")  # for seconds each, as tests of their own do
+WORKING = [
+    pytest.param(name, example, marks=[pytest.mark.extended] * (name in LOADING), id=example)
+    for name, example in EXAMPLES
+    if name != "demo"  # those are played by `demo_home` and test_scenarios
+]
 
 
-@pytest.mark.parametrize(("name", "example"), WORKING, ids=[example for _, example in WORKING])
+@pytest.mark.parametrize(("name", "example"), WORKING)
 def test_every_example_works(
     name: str, example: str, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,7 @@ def test_what_helps_where_a_tier_is_missing(home: Path) -> None:
 
 
 @of("lacks stages")
+@pytest.mark.extended
 def test_what_helps_where_stages_are_missing(home: Path) -> None:
     """Prevents advice that fetches and does not calculate: the week is ready as soon as it is followed."""
     answer = readiness("2025-12-20")
@@ -231,6 +232,7 @@ def store_numbers(store: Store) -> dict[str, int]:
 
 
 @of("restated")
+@pytest.mark.extended
 def test_several_issues_and_each_of_them_helps(home: Path) -> None:
     """Prevents one reason from hiding the others, and advice that works only where it stands alone."""
     store = Store.at(home)
@@ -250,6 +252,7 @@ def test_several_issues_and_each_of_them_helps(home: Path) -> None:
 
 
 @of("lacks a tier")
+@pytest.mark.extended
 def test_advice_names_the_store_that_was_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents advice that, pasted, loads another store than the one that was asked about."""
     monkeypatch.delenv("MARKET_SPINE_HOME")

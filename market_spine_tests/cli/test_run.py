@@ -97,6 +97,7 @@ def test_run_with_parameters_of_the_documents(own_home: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_force_makes_a_new_revision_of_equal_content(own_home: Path) -> None:
     """Prevents --force from being ignored."""
     words = ("run", "otc/raw", "-w", "2025-10-10", "-t", "OTC")
@@ -122,6 +123,7 @@ def test_runs_are_in_dagsters_record(own_home: Path, tmp_path: Path, monkeypatch
         assert not instance.telemetry_enabled
 
 
+@pytest.mark.extended
 def test_what_changes_nothing_does_not_publish(own_home: Path) -> None:
     """Prevents a file that is made again for nothing, and one that is not there, or lags behind, after a run."""
     path = own_home / "market_spine.duckdb"

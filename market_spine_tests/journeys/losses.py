@@ -125,12 +125,10 @@ def lose_all_but_landing(root: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-LOSSES = (
+LOSSES = (lose_one_and_alter_another, tear_the_control_database, lose_all_but_landing)
+MORE_LOSSES = (
     lose_all_captures,
-    lose_one_and_alter_another,
     lose_the_control_database,
     fill_the_control_database_with_garbage,
-    tear_the_control_database,
     empty_the_control_database,
-    lose_all_but_landing,
 )

@@ -212,6 +212,7 @@ def test_the_first_command_leaves_no_gap(tmp_path: Path) -> None:
     assert (found["expected_partitions"], found["found_partitions"]) == (5, 5)
 
 
+@pytest.mark.extended
 def test_every_printed_command_mends_what_it_is_printed_for(tmp_path: Path) -> None:
     """Prevents advice that fails when it is pasted, or that changes nothing.
 

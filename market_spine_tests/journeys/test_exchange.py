@@ -117,7 +117,9 @@ def test_a_platform_that_never_rests_is_told(history: Scene, closed: Path, monke
     platform.control.dispose()
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize(
+    "step", [pytest.param(1, marks=pytest.mark.extended), 2, pytest.param(3, marks=pytest.mark.extended)]
+)
 def test_killed_while_the_database_is_exchanged(
     history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:

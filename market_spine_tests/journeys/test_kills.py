@@ -102,7 +102,11 @@ def check_after_recovery(home: Path, known: Undisturbed, with_rebuild: bool) -> 
 # Of each kind of call: how many kills, spread evenly over the calls of an undisturbed run.
 KILLS = {("fsync", BEFORE): 2, ("fsync", AFTER): 2, ("rename", BEFORE): 1, ("rename", AFTER): 2}
 KILLS |= {("commit", BEFORE): 3, ("commit", AFTER): 3}
-POINTS = [(call, when, part) for (call, when), many in KILLS.items() for part in range(1, many + 1)]
+POINTS = [
+    pytest.param(call, when, part, marks=[pytest.mark.extended] * (part > 1))
+    for (call, when), many in KILLS.items()
+    for part in range(1, many + 1)
+]
 
 
 @pytest.mark.parametrize(("call", "when", "part"), POINTS)
@@ -150,6 +154,7 @@ def kill_at_random(process: Any, home: Path, moments: random.Random, seconds: fl
     return bool(process.exitcode == -signal.SIGKILL)
 
 
+@pytest.mark.extended
 def test_a_backfill_killed_at_random_moments(
     yard: Yard, undisturbed: Undisturbed, launched: tuple[Path, float]
 ) -> None:

@@ -35,7 +35,10 @@ def stores(plays: Plays) -> Stores:
     return Shared(plays)
 
 
-@pytest.mark.parametrize("name", PAGES)
+LONG = ("anomalies", "calendar-corrections", "scheduling")  # by the weeks that they load
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.extended] * (one in LONG)) for one in PAGES])
 def test_a_page_prints_what_it_shows(name: str, stores: Stores) -> None:
     """Prevents a command that fails, a query that answers otherwise, and an output that nobody prints any more."""
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")

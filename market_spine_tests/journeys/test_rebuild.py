@@ -22,6 +22,7 @@ from market_spine.store.gc import collect
 from market_spine.store.verify import verify
 from market_spine_tests.journeys.losses import (
     LOSSES,
+    MORE_LOSSES,
     NEXT,
     Killed,
     contents,
@@ -56,6 +57,7 @@ def test_a_rebuild_gives_the_same_store(stage: Scene, history: Scene) -> None:
         assert stage.sql(query) == history.sql(query)
 
 
+@pytest.mark.extended
 def test_a_rebuild_of_a_rebuild(stage: Scene, history: Scene) -> None:
     """A rebuild that leaves a store from which nothing can be rebuilt, or on which nothing runs."""
     rebuilt(stage)
@@ -79,7 +81,11 @@ def test_a_dry_run_changes_nothing(stage: Scene) -> None:
     assert not list(root.glob(".rebuild-*"))
 
 
-@pytest.mark.parametrize("lose", LOSSES, ids=lambda lose: lose.__name__)
+@pytest.mark.parametrize(
+    "lose",
+    [*LOSSES, *(pytest.param(one, marks=pytest.mark.extended) for one in MORE_LOSSES)],
+    ids=lambda lose: lose.__name__,
+)
 def test_a_loss_is_made_good(history: Scene, closed: Path, lose: Callable[[Path], None]) -> None:
     """A loss that landing could make good and that ends in an error, or in a store that looks whole."""
     lose(closed)
@@ -192,6 +198,7 @@ def test_a_write_during_a_rebuild_is_not_lost(stage: Scene, tmp_path: Path, monk
     assert stage.current("raw", late).row_count == 10
 
 
+@pytest.mark.extended
 def test_a_week_that_is_calculated_while_the_files_come_over_is_there(
     stage: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -288,6 +288,7 @@ def _certified_again(scene: Scene) -> None:
     assert [change for change, _ in log(scene)] == ["opened", "changed", "resolved"]
 
 
+@pytest.mark.extended
 def test_200_symbols_two_days_later(tmp_path: Path) -> None:
     """KA-52: 2,800 symbols are published, and 3,000 two days later; nobody is told, or of other numbers."""
     published = datetime(2025, 12, 15, 15, tzinfo=UTC)
@@ -374,6 +375,7 @@ def test_a_forced_capture_restates_nothing(released: Scene, tmp_path: Path) -> N
     assert "no capture before it has other content, so it restates nothing" in told.err
 
 
+@pytest.mark.extended
 def test_what_was_never_measured_is_not_compared(tmp_path: Path) -> None:
     """Prevents a restatement from going untold, or with wrong moves, where the first release had no measures."""
     with staged(tmp_path / "home", clock=Clock(FIRST)) as scene:
@@ -396,6 +398,7 @@ def test_a_lost_file_is_named(released: Scene, tmp_path: Path) -> None:
         of(released)
 
 
+@pytest.mark.extended
 def test_a_restatement_of_names_and_dates_says_so(tmp_path: Path) -> None:
     """Prevents a message of zeros that leaves open what was restated."""
     rows = [line(NOVEMBER, "KEEP", mpid, 100, 2) for mpid in ("ALPX", "UBSA")]
@@ -408,6 +411,7 @@ def test_a_restatement_of_names_and_dates_says_so(tmp_path: Path) -> None:
         assert row["message"] == "FINRA restated the week: names or dates only, no quantity changed"
 
 
+@pytest.mark.extended
 def test_a_row_that_counts_now_is_told_by_its_measure(tmp_path: Path) -> None:
     """Prevents "no quantity changed" where a row that had been set aside counts now."""
     week = date.fromisoformat(FRIDAY)

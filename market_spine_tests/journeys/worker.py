@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import signal
 import time
@@ -25,7 +24,6 @@ import alembic.command  # noqa: F401  # these four are imported inside functions
 import dagster as dg
 import pandera.pandas  # noqa: F401
 import pyarrow.parquet  # noqa: F401
-from pytest_socket import socket_allow_hosts
 
 from market_spine.assets.calendar import capture_weeks
 from market_spine.assets.capture import Options
@@ -85,21 +83,6 @@ class Tracer:
     def _die_at(self, here: Point) -> None:
         if here == self.point:
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-def forks() -> Any:
-    """A context whose processes are forked from a server that has imported this module and nothing else."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def started(context: Any, body: Callable[..., None], *args: object) -> Any:
-    """A process that runs ``body``. The server is asked through a Unix socket, which tests may not use otherwise."""
-    socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
-    process = context.Process(target=body, args=args)
-    process.start()
-    return process
 
 
 @contextmanager

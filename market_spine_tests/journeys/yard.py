@@ -19,6 +19,7 @@ from market_spine.store.manifest import Question, tables
 from market_spine.store.store import Store
 from market_spine_tests.journeys import worker
 from market_spine_tests.journeys.worker import Point, Task
+from market_spine_tests.store.processes import started
 
 RECIPE = "seed=7,scale=0.02,revision_hours=2000,fault=restatement:*:*:3"
 KEYS = tuple(f"{tier}:2025-11-{day}" for day in ("07", "14") for tier in ("NMS_TIER_1", "NMS_TIER_2", "OTC"))
@@ -33,7 +34,6 @@ class Yard:
     """Where homes are made, copied, killed in, and compared."""
 
     root: Path
-    forks: Any
     counter: int = 0
 
     def place(self, name: str) -> str:
@@ -44,7 +44,7 @@ class Yard:
         return Task(str(home), RECIPE, KEYS, now.isoformat(), self.place("report"), point)
 
     def start(self, body: Callable[..., None], *args: object) -> Any:
-        return worker.started(self.forks, body, *args)
+        return started(body, *args)
 
     def complete(self, body: Callable[[Task], None], task: Task) -> dict[str, Any]:
         """Run ``task`` to its end in a process of its own; what it reports."""
@@ -82,7 +82,7 @@ def a_yard() -> Iterator[Yard]:
     """In memory where the machine has such a folder: a kill loses nothing that the kernel has taken."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="spine-yard-", dir=memory if memory.is_dir() else None) as root:
-        yield Yard(Path(root), worker.forks())
+        yield Yard(Path(root))
 
 
 def hashes(home: Path) -> Hashes:

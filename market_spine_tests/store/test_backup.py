@@ -36,7 +36,7 @@ from market_spine.store.schema import JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 from market_spine.store.verify import verify
 from market_spine_tests.store.builders import DOMAIN, RAW, SALES, WEEK, at, batch, delivery, raw
-from market_spine_tests.store.processes import SPAWN
+from market_spine_tests.store.processes import started
 
 NOW = datetime(2026, 1, 20, 12, tzinfo=UTC)
 KEYS = [WeekKey(WEEK, tier) for tier in Tier]
@@ -111,9 +111,7 @@ def test_a_backup_beside_four_writers(store: Store, control_url: str, tmp_path: 
     seen: list[int] = []
     capture(store, KEYS[0], 0, "first")
     places = (str(store.home.root), control_url)
-    pool = [SPAWN.Process(target=write_on, args=(*places, n, str(stop))) for n in range(WRITERS)]
-    for one in pool:
-        one.start()
+    pool = [started(write_on, *places, n, str(stop)) for n in range(WRITERS)]
     try:
         deadline = time.monotonic() + 60
         while len(seen) < 2 and time.monotonic() < deadline:
