@@ -140,6 +140,7 @@ def test_every_altered_byte_of_the_journal_is_named(
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @EACH_ROW
 def test_what_is_altered_in_both_places_alike_is_named(
     desk: Desk, control: sqlite3.Connection, table: sa.Table, which: int

@@ -24,7 +24,10 @@ from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import FEED
 from market_spine_tests.journeys.stage import T1, Scene, key, staged
 
-pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")  # code references are beta in 1.13
+pytestmark = [
+    pytest.mark.xdist_group("definitions"),
+    pytest.mark.filterwarnings("ignore::dagster.BetaWarning"),  # code references are beta in 1.13
+]
 
 ASSETS = sorted(
     [

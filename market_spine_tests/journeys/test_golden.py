@@ -21,6 +21,9 @@ WEEKS = [WeekKey(date.fromisoformat(week), T1) for week in ("2025-12-19", "2025-
 FIFTY = Options(min_records=50)  # the example is half of the gate
 
 
+pytestmark = pytest.mark.xdist_group("golden")
+
+
 @pytest.fixture(scope="module")
 def fifty(finra_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example's file: a header and the first 50 rows."""

@@ -24,7 +24,7 @@ from market_spine.store.ledger import Run
 from market_spine_tests.domain.vintage_lab import MLK, opened
 from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, Scene, key, staged
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hardening")]
 WEEK, BEFORE = "2025-11-14", "2025-11-07"
 TIERS = (T1, T2, OTC)
 

@@ -1,7 +1,7 @@
 """Random histories of captures, run through the real ingest and compute, against a plain recomputation.
 
-Each example is one store with several blocks of weeks that are too far apart to see one another: 4 examples of 26
-blocks are 104 histories. A history is a few rounds; in each round the clock moves on (or does not), some files arrive
+Each example is one store with several blocks of weeks that are too far apart to see one another: 2 examples of 26
+blocks are 52 histories. A history is a few rounds; in each round the clock moves on (or does not), some files arrive
 under one policy, and everything is computed that is not up to date.
 """
 
@@ -53,7 +53,7 @@ from market_spine_tests.journeys.history_scene import (
     scene,
 )
 
-EXAMPLES = 4  # of 26 histories each
+EXAMPLES = 2  # of 26 histories each
 
 slow = pytest.mark.slow
 of_histories = given(history=histories)
@@ -141,7 +141,8 @@ def stored(told: Scene) -> tuple[set[Path], list[tuple[object, ...]]]:
 
 
 @slow
-@examples(2)
+@pytest.mark.extended
+@examples(EXAMPLES)
 @of_histories
 def test_doing_it_again_changes_nothing_and_every_law_holds(template: Path, history: list[Round]) -> None:
     """A rerun that makes captures of what is known, for its order of rows or for nothing, and broken laws."""
@@ -204,7 +205,7 @@ def broken_laws(told: Scene) -> list[tuple[str, str]]:
 
 
 @slow
-@examples(2)
+@examples(EXAMPLES)
 @of_histories
 def test_a_rebuild_and_the_published_relations_agree(template: Path, history: list[Round]) -> None:
     """A journal from which a history cannot be made again, and a second choice of versions unlike the first."""

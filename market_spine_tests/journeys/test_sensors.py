@@ -271,6 +271,7 @@ def overwritten(scene: Scene, folder: Path, rows: int) -> Scene:
     return filed
 
 
+@pytest.mark.extended
 def test_the_same_trouble_twice_is_asked_for_twice(daemon: Daemon, tmp_path: Path) -> None:
     """Prevents a second overwriting from being taken for the first one, which was dealt with."""
     scene = overwritten(daemon.scene, tmp_path, 200)

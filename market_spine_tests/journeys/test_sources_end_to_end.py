@@ -26,6 +26,7 @@ WEEK = key("2025-11-14")
 NOW = datetime(2025, 12, 16, 15, tzinfo=UTC)  # the day after OTC's first publication of the week
 ROWS = [row(f"S{n:02}", "OTCN", 1000 + n + 0.25, n + 1, lastUpdateDate="2025-12-15") for n in range(7)]
 ALL_TABLES = {"raw", *steps_of(FEED)}
+pytestmark = pytest.mark.xdist_group("sources")
 
 
 @pytest.fixture

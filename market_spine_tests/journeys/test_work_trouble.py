@@ -124,6 +124,7 @@ def test_what_failed_is_cured_by_whoever_loads_it(desk: Desk) -> None:
     assert failed(desk) == 0
 
 
+@pytest.mark.extended
 def test_a_second_look_that_failed_is_taken_again(desk: Desk) -> None:
     """Prevents an outage on a Wednesday from leaving a week unlooked at, and its failure standing, for a week."""
     desk.ring()
@@ -143,6 +144,7 @@ def test_a_second_look_that_failed_is_taken_again(desk: Desk) -> None:
     assert {one["generation"] for one in desk.items() if one["state"] == "COMPLETE"} >= {1, 3}
 
 
+@pytest.mark.extended
 def test_without_a_daemon_a_spoilt_week_is_judged_too(desk: Desk) -> None:
     """Prevents a week from staying certified on a machine where nobody judges it but the command that spoilt it."""
     scene = desk.scene
