@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,19 +38,42 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET TimeZone = 'UTC'")
 
 
+# What DuckDB raises over spoilt bytes, found by spoiling them; and duckdb.Error itself, which has no class of its own.
+SPOILT = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException)
+
+
+# What our own macros refuse is an invalid input as well, so that of these the words count.
+WORDS = re.compile(r"\bfile\b|corrupt|bitpacked|byte sequence mismatch", re.IGNORECASE)
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether ``error`` may come of a damaged file."""
+    if isinstance(error, duckdb.InvalidInputException):
+        return bool(WORDS.search(str(error)))
+    return type(error) is duckdb.Error or isinstance(error, SPOILT)
+
+
+def unreadable(error: duckdb.Error) -> StoreError:
+    """What is told of a damaged file that DuckDB met. It may not say which: verifying does."""
+    return StoreError(f"a capture file cannot be read: {str(error).splitlines()[0]}", "spine verify  # names it")
+
+
 @contextmanager
 def in_words() -> Iterator[None]:
-    """DuckDB's lack of memory and of room for its temporary files as a StoreError; its own advice is not for users."""
+    """DuckDB's lack of memory and of room for its temporary files, and what it cannot read, as a StoreError."""
     spill = config()["temp_directory"]
     try:
         yield
-    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-        if isinstance(error, duckdb.IOException) and spill not in str(error):
-            raise
-        raise StoreError(
-            f"DuckDB has no room left in memory, nor for its temporary files in {spill}: {str(error).splitlines()[0]}",
-            f"free space there (df -h {Path(spill).parent}), or set TMPDIR to a folder that has some; then repeat",
-        ) from error
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.OutOfMemoryException) or spill in str(error):
+            raise StoreError(
+                f"DuckDB has no room left in memory, nor for its temporary files in {spill}:"
+                f" {str(error).splitlines()[0]}",
+                f"free space there (df -h {Path(spill).parent}), or set TMPDIR to a folder that has some; then repeat",
+            ) from error
+        if is_damage(error):
+            raise unreadable(error) from error
+        raise
 
 
 @contextmanager

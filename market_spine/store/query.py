@@ -13,6 +13,7 @@ import duckdb
 
 from market_spine.domain.errors import QueryError
 from market_spine.domain.sqltext import literal
+from market_spine.store.engine import is_damage
 from market_spine.store.store import Store
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ def answer(connection: DuckDBPyConnection, sql: str) -> tuple[list[str], list[tu
     except duckdb.OutOfMemoryException:  # no mistake of the query's: the engine says what to do
         raise
     except duckdb.Error as error:
-        raise QueryError(
-            _first_lines(error), "see the tables with: spine catalog  (columns: spine catalog TABLE)"
-        ) from error
+        tables = "see the tables with: spine catalog  (columns: spine catalog TABLE)"
+        damage = "spine verify  # names a damaged file; where there is none, the query is wrong"
+        raise QueryError(_first_lines(error), damage if is_damage(error) else tables) from error
 
 
 def _first_lines(error: Exception) -> str:

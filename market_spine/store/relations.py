@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from market_spine.domain.contracts import Table
-from market_spine.domain.errors import StoreError
 from market_spine.domain.sqltext import identifier, literal
+from market_spine.store import engine
 from market_spine.store.files import path_columns
 from market_spine.store.manifest import Capture
 
@@ -81,8 +81,10 @@ def create_relation(connection: DuckDBPyConnection, what: str) -> None:
     """CREATE OR REPLACE ``what``; DuckDB looks into the files now, so a lost one is found and named here."""
     try:
         connection.execute(f"CREATE OR REPLACE {what}")
-    except duckdb.IOException as error:
-        raise StoreError(f"a capture file cannot be read: {str(error).splitlines()[0]}", "spine verify") from error
+    except duckdb.Error as error:
+        if not engine.is_damage(error):
+            raise
+        raise engine.unreadable(error) from error
 
 
 def register_captures(connection: DuckDBPyConnection, name: str, chosen: Sequence[Capture]) -> None:

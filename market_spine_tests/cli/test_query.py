@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,41 @@ def test_no_rows_is_an_answer(spine: Command) -> None:
     assert "nothing of this was known then; it was first captured at 2025-12-15 15:00:00Z" in then
     assert "no captures answer this" in spine("query", "raw", "-w", "2024-01-05").out
     assert spine("query", "raw", "-s", "NOSUCH", "-f", "json").json() == []
+
+
+def inverted(start: int, end: int) -> Callable[[bytes], bytes]:
+    """Bytes with those from ``start`` to ``end`` inverted."""
+    return lambda whole: whole[:start] + bytes(255 - byte for byte in whole[start:end]) + whole[end:]
+
+
+# What DuckDB says of each has another class: IO, invalid input in several words, and an error without a class.
+SPOILT = {
+    "gone": None,
+    "empty": lambda whole: b"",
+    "cut": lambda whole: whole[:-1],
+    "header": inverted(4, 40),
+    "body": inverted(60, 160),
+    "footer": inverted(-60, -8),
+    "length of the footer": inverted(-8, -4),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=list(SPOILT))
+@pytest.mark.parametrize(
+    "words", [("query", "otc_raw", *RESTATED, "-f", "csv"), ("sql", "FROM otc_raw WHERE week_ending = '2025-11-07'")]
+)
+def test_a_spoilt_capture_leads_to_what_names_it(
+    own_home: Path, words: tuple[str, ...], spoil: Callable[[bytes], bytes] | None
+) -> None:
+    """Prevents a damaged disk from passing for a fault of the program, or of the question."""
+    asked = "SELECT file_path FROM core_manifest WHERE is_current = 1 AND table_name = 'otc_raw' AND tier = 'OTC'"
+    (found,) = call("sql", f"{asked} AND week_ending = '2025-11-07'", "-f", "json").json()
+    path = own_home / "captures" / found["file_path"]
+    whole = path.read_bytes()
+    path.unlink()
+    if spoil:
+        path.write_bytes(spoil(whole))
+    answer = call(*words)
+    assert (answer.code, answer.out) == (2, "")
+    assert "next: spine verify" in answer.err, answer.err
+    assert "unexpected" not in answer.err
