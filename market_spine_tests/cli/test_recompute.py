@@ -118,6 +118,7 @@ def test_it_makes_exactly_that_again(restated_home: Path, tmp_path: Path, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_is_left_is_told(own_home: Path) -> None:
     """Prevents success where a week could not be made again: it has trades without shares, and stays out of date."""
     source = SOURCE.replace("seed=7", "seed=7,fault=zero-volume:OTC:2025-10-31:1")

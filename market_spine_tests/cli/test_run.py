@@ -275,6 +275,7 @@ def test_generated_and_real_weeks_do_not_mix(home: Path, own_home: Path, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_a_load_leaves_out_of_date_is_told_and_the_command_mends_it(own_home: Path) -> None:
     """Prevents a restated week from leaving later windows as they were without a word."""
     source = SOURCE.replace("seed=7", "seed=7,fault=restatement:OTC:2025-10-24:3")

@@ -28,7 +28,11 @@ control_url, store, sqlite_store = stores.control_url, stores.store, stores.sqli
 
 KEYS = {CERTIFICATES: "certificate_id", CERTIFICATE_LOG: "seq"}
 ROWS = [(CERTIFICATES, 0), (CERTIFICATE_LOG, 3)]  # the last link is the one that no other holds on to
-EACH_ROW = pytest.mark.parametrize(("table", "which"), ROWS, ids=[f"{table.name} {which}" for table, which in ROWS])
+EACH_ROW = pytest.mark.parametrize(
+    ("table", "which"),
+    [pytest.param(*one, marks=[pytest.mark.extended] * (number > 0)) for number, one in enumerate(ROWS)],
+    ids=[f"{table.name} {which}" for table, which in ROWS],
+)
 PLAIN, BOTH_CASES, NO_TEXT = 0x01, 0x20, 0x80  # bits: another character, its other case, and what is no UTF-8
 
 

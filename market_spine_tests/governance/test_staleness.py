@@ -370,7 +370,7 @@ def made_again(tables: Sequence[Derived], state: State) -> set[Place]:
 
 
 @given(histories(), st.data())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_the_laws(shared: Ledger, history: History, data: st.DataObject) -> None:
     """Prevents a stale capture that is not seen, one too many, and a plan that leaves or does more than it must."""
     tables = play(shared, history)

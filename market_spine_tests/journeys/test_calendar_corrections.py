@@ -289,6 +289,7 @@ def test_a_second_application_does_nothing(scene: Corrected, correction: Correct
     assert (scene.held(), scene.counts("core_batches")) == (before, batches)
 
 
+@pytest.mark.extended
 def test_a_rebuild_agrees_and_restores_the_vintages(scene: Corrected, tmp_path: Path) -> None:
     """Prevents captures that only today's library could make, and vintages that a lost database takes with it."""
     root = tmp_path / "home"

@@ -64,6 +64,7 @@ def prepared(yard: Yard, url: str) -> Place:
     return Place(place.home, url, time.time() + 1)
 
 
+@pytest.mark.parametrize("url", ["sqlite", pytest.param("postgres", marks=pytest.mark.extended)], indirect=True)
 def test_eight_writers_four_readers_and_an_auditor(yard: Yard, url: str) -> None:
     """Lost restatements, two current captures, torn answers, a past that changes, measures of inputs they were not
     made from, and errors that only a crowd meets."""

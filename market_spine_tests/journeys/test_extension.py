@@ -128,6 +128,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_calculation_is_one_file(copy: Path) -> None:
     """A second place that must be touched: a list, a migration, a view, a check."""
     (copy / "market_spine/domain/calculations/venue_reach.py").write_text(CALCULATION)

@@ -35,7 +35,7 @@ def stores(plays: Plays) -> Stores:
     return Shared(plays)
 
 
-LONG = ("anomalies", "calendar-corrections", "scheduling")  # by the weeks that they load
+LONG = ("anomalies", "calendar-corrections", "events", "gap-detection", "readiness", "scheduling")  # by what they load
 
 
 @pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.extended] * (one in LONG)) for one in PAGES])

@@ -220,6 +220,7 @@ def test_idempotency_and_asof(files: Path, tmp_path: Path) -> None:
             assert stage.one(query) == (one.row_count,)
 
 
+@pytest.mark.extended
 def test_determinism(real: Scene, files: Path, tmp_path: Path) -> None:
     """F297: content that depends on the run, the order of weeks, the threads or the machine's clock."""
     with staged(tmp_path / "home", f"file:{files}", Clock(datetime(2026, 3, 2, 7, 30, 5, 123, tzinfo=UTC))) as stage:

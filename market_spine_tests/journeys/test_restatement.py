@@ -195,6 +195,7 @@ def test_a_correction_back_is_a_third_revision(tmp_path: Path) -> None:
         assert stage.actions() == ["inserted", "updated", "updated", "skipped"]
 
 
+@pytest.mark.extended
 def test_the_same_instant_twice(tmp_path: Path) -> None:
     """Two different contents within one second under one capture id."""
     files = tmp_path / "files"

@@ -228,6 +228,7 @@ def test_the_command_tells_it_at_80_columns(worked: Scene) -> None:
 ALL = tuple(key(FRIDAY, tier) for tier in (T1, T2, OTC))
 
 
+@pytest.mark.extended
 def test_the_life_of_the_anomaly(tmp_path: Path) -> None:
     """Prevents a restatement that is told at every look, hidden by the next one, or open after all is settled."""
     files = tmp_path / "files"

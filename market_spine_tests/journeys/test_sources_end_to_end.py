@@ -239,7 +239,10 @@ def test_what_faults_do_to_measures(faulty: Scene) -> None:
     assert faulty.one(moved, FAULT_WEEKS["tape-move"].week_ending) == (N,)
 
 
-@pytest.mark.parametrize(("fault", "added", "gone"), [("restatement", 0, 1), ("added-symbols", 3, 0)])
+@pytest.mark.parametrize(
+    ("fault", "added", "gone"),
+    [("restatement", 0, 1), pytest.param("added-symbols", 3, 0, marks=pytest.mark.extended)],
+)
 def test_a_fault_that_shows_with_time(tmp_path: Path, fault: str, added: int, gone: int) -> None:
     """A revision that is only seen by who asks first after it."""
     source: Source = SyntheticSource.from_spec(f"scale=0.05,fault={fault}:{WEEK}:3")

@@ -63,6 +63,7 @@ def test_a_claim_that_is_lost_after_a_look_is_not_settled_by_that_look(desk: Des
     assert (desk.item(OTC)["state"], len(desk.server.data_requests())) == ("COMPLETE", 2)
 
 
+@pytest.mark.extended
 def test_a_claim_that_can_never_become_a_run_fails_in_the_end(desk: Desk) -> None:
     """Prevents an item from going round between claims for ever, in silence."""
     desk.calendar("2025-11-14")

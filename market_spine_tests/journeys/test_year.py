@@ -12,7 +12,7 @@ from market_spine_tests.journeys.year_oracle import Oracle
 from market_spine_tests.journeys.year_script import Script
 from market_spine_tests.journeys.year_verdict import Left, Verdict
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
 WEEKS = """
 # week      tier  what        from (New York)   until             # what it is meant to show
