@@ -28,7 +28,7 @@ from benchmarks.havoc import FAULTS, Fault, Hurt, Place, can_mount
 from benchmarks.measure import ROOT, SPINE, environment
 
 SOURCE = "synthetic:seed=7,scale=0.02"
-RESTATED = "synthetic:seed=8,scale=0.02"
+RESTATED = f"{SOURCE},fault=restatement:*:*:3"  # the same series, as restated since then
 SPAN = ("--from", "2025-11-07", "--to", "2025-11-14")
 LOAD = ("run", "otc.weekly_refresh", "-w", "2025-11-14", "--tier", "OTC", "--source", RESTATED)
 RAW = ("Traceback", "unexpected ", "database is locked", "lock_timeout")  # what nobody should have to read
