@@ -19,7 +19,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from benchmarks import havoc
+from benchmarks import faults, havoc
 from benchmarks.havoc import Hurt, Place
 from market_spine.assets.calendar import capture_weeks
 from market_spine.assets.capture import Options
@@ -359,3 +359,10 @@ def test_the_bound_of_clocks_is_small() -> None:
     from market_spine.store.ledger import CLOCK_SKEW
 
     assert timedelta(seconds=10) <= CLOCK_SKEW <= timedelta(minutes=5)
+
+
+def test_the_program_restates_weeks_that_its_store_takes() -> None:
+    """A program of faults that is refused before the fault, since a store takes one series of generated weeks."""
+    first, restated = (SyntheticSource.from_spec(one.partition(":")[2]) for one in (faults.SOURCE, faults.RESTATED))
+    assert first.series == restated.series
+    assert first.recipe != restated.recipe
