@@ -36,7 +36,7 @@ KINDS = ("control ", "capture ", "landing ", "journal ")  # of differences that 
 NEXT = re.compile(r"^\s*next: (.*)$", re.MULTILINE)
 COMMAND = re.compile(r"spine( --home \S+)? (rebuild|backfill|run|publish|init)[^#;\n]*")
 MOVED = re.compile(r"move the control database away \((.*?)\)")
-LOOK = re.compile(r"spine( --home \S+)? verify$")
+LOOK = re.compile(r"spine( --home \S+)? verify\b")
 SHELL = re.compile(r"(mkdir -p .*?)  #")
 BACKUP = re.compile(r"restore (\S+) from a backup|restore (the file|the landing folder|it) from a backup")
 
