@@ -39,6 +39,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 # What DuckDB raises over spoilt bytes, found by spoiling them; and duckdb.Error itself, which has no class of its own.
+# Two of them it raises over faults of its own as well, so that what is told of them leads on from files that are whole.
 SPOILT = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException)
 
 
@@ -46,16 +47,16 @@ SPOILT = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalExce
 WORDS = re.compile(r"\bfile\b|corrupt|bitpacked|byte sequence mismatch", re.IGNORECASE)
 
 
+def damage_remedy(otherwise: str) -> str:
+    """What to do about what `is_damage`, with what it came of where no file is damaged."""
+    return f"spine verify  # names a damaged file; where all are whole, {otherwise}"
+
+
 def is_damage(error: duckdb.Error) -> bool:
     """Whether ``error`` may come of a damaged file."""
     if isinstance(error, duckdb.InvalidInputException):
         return bool(WORDS.search(str(error)))
     return type(error) is duckdb.Error or isinstance(error, SPOILT)
-
-
-def unreadable(error: duckdb.Error) -> StoreError:
-    """What is told of a damaged file that DuckDB met. It may not say which: verifying does."""
-    return StoreError(f"a capture file cannot be read: {str(error).splitlines()[0]}", "spine verify  # names it")
 
 
 @contextmanager
@@ -72,7 +73,10 @@ def in_words() -> Iterator[None]:
                 f"free space there (df -h {Path(spill).parent}), or set TMPDIR to a folder that has some; then repeat",
             ) from error
         if is_damage(error):
-            raise unreadable(error) from error
+            raise StoreError(
+                f"DuckDB failed as it does over a damaged capture file: {str(error).splitlines()[0]}",
+                damage_remedy("it is a fault of the program's"),
+            ) from error
         raise
 
 

@@ -22,7 +22,7 @@ from market_spine.store import turns
 from market_spine.store.events import CHAIN
 from market_spine.store.files import drop, fsync_folder
 from market_spine.store.manifest import Capture, Question, captures
-from market_spine.store.relations import create_relation, scan_with_provenance
+from market_spine.store.relations import scan_with_provenance
 from market_spine.store.schema import TABLES
 from market_spine.store.store import Store
 
@@ -118,7 +118,7 @@ def create_relations(
         held = by_table[name]
         every = scan_with_provenance(held, table, root, "core_manifest")
         latest = scan_with_provenance([one for one in held if one.is_current], table, root, "core_manifest")
-        create_relation(engine, f"VIEW {identifier(name)} AS {latest}")
+        engine.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {latest}")
         engine.execute(f"COMMENT ON VIEW {identifier(name)} IS {literal(table.description)}")
         of = f"FROM core_manifest WHERE table_name = {literal(name)} AND status = 'complete'"
         partition = "PARTITION BY week_ending, tier"
@@ -134,16 +134,19 @@ def create_relations(
         ):
             macro = f"{name}{suffix}"
             chosen_rows = f"{every} WHERE m.capture_id IN (SELECT capture_id {where})"
-            create_relation(engine, f"MACRO {macro}{signature} AS TABLE {chosen_rows}")
+            engine.execute(f"CREATE OR REPLACE MACRO {macro}{signature} AS TABLE {chosen_rows}")
             engine.execute(f"COMMENT ON MACRO TABLE {macro} IS {literal(comment)}")
 
 
 def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], extras: Sequence[Extra]) -> None:
     """Control tables, relations, and ``extras`` into ``engine``, from one snapshot of the control database."""
+    from market_spine.store.engine import in_words
+
     with store.control.read() as connection:
         copy_control_tables(connection, engine)
         chosen = captures(connection, Question(tuple(tables), View.ALL_REVISIONS))
-    create_relations(engine, tables, chosen, store.home.captures)
+    with in_words():  # DuckDB looks into the files now
+        create_relations(engine, tables, chosen, store.home.captures)
     for extra in (*CORE_VIEWS, *extras):
         engine.execute(extra.sql)
         engine.execute(extra.comment)
@@ -177,7 +180,9 @@ def _build(store: Store, aside: Path, tables: Mapping[str, Table], extras: Seque
 
     engine = duckdb.connect(str(aside), config=config(store.threads, store.memory_limit))
     try:
+        engine.begin()  # all is written at the end: a full disk is told from a damaged capture
         fill(store, engine, tables, extras)
+        engine.commit()
     finally:
         engine.close()
     with aside.open("rb") as stream:

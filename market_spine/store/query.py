@@ -13,7 +13,7 @@ import duckdb
 
 from market_spine.domain.errors import QueryError
 from market_spine.domain.sqltext import literal
-from market_spine.store.engine import is_damage
+from market_spine.store.engine import damage_remedy, is_damage
 from market_spine.store.store import Store
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def answer(connection: DuckDBPyConnection, sql: str) -> tuple[list[str], list[tu
         raise
     except duckdb.Error as error:
         tables = "see the tables with: spine catalog  (columns: spine catalog TABLE)"
-        damage = "spine verify  # names a damaged file; where there is none, the query is wrong"
-        raise QueryError(_first_lines(error), damage if is_damage(error) else tables) from error
+        remedy = damage_remedy("the query is wrong") if is_damage(error) else tables
+        raise QueryError(_first_lines(error), remedy) from error
 
 
 def _first_lines(error: Exception) -> str:

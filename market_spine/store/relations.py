@@ -9,11 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from market_spine.domain.contracts import Table
 from market_spine.domain.sqltext import identifier, literal
-from market_spine.store import engine
 from market_spine.store.files import path_columns
 from market_spine.store.manifest import Capture
 
@@ -51,7 +48,7 @@ def scan_with_provenance(chosen: Sequence[Capture], table: Table, root: Path, ma
 
 def create_view(connection: DuckDBPyConnection, name: str, table: Table, chosen: Sequence[Capture], root: Path) -> None:
     """A view ``name`` over the files of ``chosen``: the table's columns, nothing joined."""
-    create_relation(connection, f"VIEW {identifier(name)} AS {scan(chosen, table, root)}")
+    connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {scan(chosen, table, root)}")
 
 
 def create_dated_view(
@@ -64,7 +61,7 @@ def create_dated_view(
     moments = ", ".join(f"{literal(str(root / one.file_path))}: '{one.captured_at}'" for one in chosen)
     moment = f"CAST(MAP {{{moments}}}[filename] AS TIMESTAMPTZ) AS captured_at"
     rows = f"SELECT * EXCLUDE (filename), {moment} FROM ({scan(chosen, table, root, more='filename')})"
-    create_relation(connection, f"VIEW {identifier(name)} AS {rows}")
+    connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {rows}")
 
 
 def create_view_with_provenance(
@@ -74,17 +71,7 @@ def create_view_with_provenance(
     captures = f"{name}__captures"
     register_captures(connection, captures, chosen)
     rows = scan_with_provenance(chosen, table, root, identifier(captures))
-    create_relation(connection, f"VIEW {identifier(name)} AS {rows}")
-
-
-def create_relation(connection: DuckDBPyConnection, what: str) -> None:
-    """CREATE OR REPLACE ``what``; DuckDB looks into the files now, so a lost one is found and named here."""
-    try:
-        connection.execute(f"CREATE OR REPLACE {what}")
-    except duckdb.Error as error:
-        if not engine.is_damage(error):
-            raise
-        raise engine.unreadable(error) from error
+    connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {rows}")
 
 
 def register_captures(connection: DuckDBPyConnection, name: str, chosen: Sequence[Capture]) -> None:

@@ -18,6 +18,7 @@ from market_spine.domain.contracts import Severity
 from market_spine.store.store import Store
 from market_spine_tests.automation.post_office import webhook, write
 from market_spine_tests.cli.calls import call
+from market_spine_tests.extended import extended
 from market_spine_tests.governance.anomaly_desk import seen
 from market_spine_tests.governance.notice_board import Board
 
@@ -88,7 +89,7 @@ def ready_for(name: str, home: Path) -> Iterator[None]:
 
 LOADING = ("backfill", "rebuild", "run", "work run")  # for seconds each, as tests of their own do
 WORKING = [
-    pytest.param(name, example, marks=[pytest.mark.extended] * (name in LOADING), id=example)
+    extended(name, example, when=name in LOADING, name=example)
     for name, example in EXAMPLES
     if name != "demo"  # those are played by `demo_home` and test_scenarios
 ]

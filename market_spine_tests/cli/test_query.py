@@ -230,3 +230,20 @@ def test_a_spoilt_capture_leads_to_what_names_it(
     assert (answer.code, answer.out) == (2, "")
     assert "next: spine verify" in answer.err, answer.err
     assert "unexpected" not in answer.err
+
+
+def test_publishing_over_a_lost_capture_leads_to_what_names_it(own_home: Path) -> None:
+    """Prevents a lost capture from passing for a published file that cannot be written."""
+    asked = "SELECT file_path FROM core_manifest WHERE is_current = 1 AND table_name = 'otc_raw' LIMIT 1"
+    (found,) = call("sql", asked, "-f", "json").json()
+    (own_home / "captures" / found["file_path"]).unlink()
+    answer = call("publish")
+    assert (answer.code, answer.out) == (2, "")
+    assert "DuckDB failed as it does over a damaged capture file" in answer.err
+    assert "next: spine verify  # names a damaged file; where all are whole, it is a fault" in answer.err
+
+
+def test_a_question_that_fails_like_damage_leads_on(spine: Command) -> None:
+    """Prevents a look that finds everything whole from being the end of the way."""
+    answer = spine("sql", "SELECT error('this file is corrupt')")
+    assert "verify  # names a damaged file; where all are whole, the query is wrong" in answer.err

@@ -21,6 +21,7 @@ from market_spine.store.certificates import TABLES
 from market_spine.store.schema import BATCHES, MANIFEST
 from market_spine.store.store import Store
 from market_spine.store.trust_tables import CERTIFICATE_LOG, CERTIFICATES
+from market_spine_tests.extended import extended
 from market_spine_tests.governance.certificate_desk import Desk, captured, filled
 from market_spine_tests.store import conftest as stores
 
@@ -30,7 +31,7 @@ KEYS = {CERTIFICATES: "certificate_id", CERTIFICATE_LOG: "seq"}
 ROWS = [(CERTIFICATES, 0), (CERTIFICATE_LOG, 3)]  # the last link is the one that no other holds on to
 EACH_ROW = pytest.mark.parametrize(
     ("table", "which"),
-    [pytest.param(*one, marks=[pytest.mark.extended] * (number > 0)) for number, one in enumerate(ROWS)],
+    [extended(*one, when=number > 0) for number, one in enumerate(ROWS)],
     ids=[f"{table.name} {which}" for table, which in ROWS],
 )
 PLAIN, BOTH_CASES, NO_TEXT = 0x01, 0x20, 0x80  # bits: another character, its other case, and what is no UTF-8

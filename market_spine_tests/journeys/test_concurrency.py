@@ -20,6 +20,7 @@ from market_spine.store.ledger import Run
 from market_spine.store.manifest import Question, inputs_of
 from market_spine.store.store import Store
 from market_spine.store.verify import verify
+from market_spine_tests.extended import extended
 from market_spine_tests.journeys import crowd, worker
 from market_spine_tests.journeys.crowd import Place
 from market_spine_tests.journeys.history_model import expected
@@ -64,7 +65,7 @@ def prepared(yard: Yard, url: str) -> Place:
     return Place(place.home, url, time.time() + 1)
 
 
-@pytest.mark.parametrize("url", ["sqlite", pytest.param("postgres", marks=pytest.mark.extended)], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite", extended("postgres")], indirect=True)
 def test_eight_writers_four_readers_and_an_auditor(yard: Yard, url: str) -> None:
     """Lost restatements, two current captures, torn answers, a past that changes, measures of inputs they were not
     made from, and errors that only a crowd meets."""

@@ -23,6 +23,7 @@ from market_spine.store.ledger import Run, newest_seq
 from market_spine.store.notices import subscriptions
 from market_spine.store.store import Store
 from market_spine.store.verify import verify
+from market_spine_tests.extended import extended
 from market_spine_tests.journeys.losses import (
     Killed,
     fill_the_control_database_with_garbage,
@@ -117,9 +118,7 @@ def test_a_platform_that_never_rests_is_told(history: Scene, closed: Path, monke
     platform.control.dispose()
 
 
-@pytest.mark.parametrize(
-    "step", [pytest.param(1, marks=pytest.mark.extended), 2, pytest.param(3, marks=pytest.mark.extended)]
-)
+@pytest.mark.parametrize("step", [extended(1), 2, extended(3)])
 def test_killed_while_the_database_is_exchanged(
     history: Scene, closed: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:

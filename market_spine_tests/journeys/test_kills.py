@@ -28,6 +28,7 @@ from market_spine.store.journal import read
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST
 from market_spine.store.store import Store
 from market_spine.store.verify import verify
+from market_spine_tests.extended import extended
 from market_spine_tests.journeys import worker
 from market_spine_tests.journeys.worker import AFTER, BEFORE, Point, Task
 from market_spine_tests.journeys.yard import FIRST, KEYS, MINUTE, RECIPE, REVISED, WAIT, Hashes, Yard, a_yard, hashes
@@ -103,9 +104,7 @@ def check_after_recovery(home: Path, known: Undisturbed, with_rebuild: bool) -> 
 KILLS = {("fsync", BEFORE): 2, ("fsync", AFTER): 2, ("rename", BEFORE): 1, ("rename", AFTER): 2}
 KILLS |= {("commit", BEFORE): 3, ("commit", AFTER): 3}
 POINTS = [
-    pytest.param(call, when, part, marks=[pytest.mark.extended] * (part > 1))
-    for (call, when), many in KILLS.items()
-    for part in range(1, many + 1)
+    extended(call, when, part, when=part > 1) for (call, when), many in KILLS.items() for part in range(1, many + 1)
 ]
 
 

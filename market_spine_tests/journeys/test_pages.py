@@ -12,6 +12,7 @@ import pytest
 
 from docs.pages import FOLDER, PAGES, PageError, Reader, Stores, current, difference
 from market_spine.cli.scenarios import Name
+from market_spine_tests.extended import extended
 from market_spine_tests.journeys.plays import Plays
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("plays")]
@@ -38,7 +39,7 @@ def stores(plays: Plays) -> Stores:
 LONG = ("anomalies", "calendar-corrections", "events", "gap-detection", "readiness", "scheduling")  # by what they load
 
 
-@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.extended] * (one in LONG)) for one in PAGES])
+@pytest.mark.parametrize("name", [extended(one, when=one in LONG) for one in PAGES])
 def test_a_page_prints_what_it_shows(name: str, stores: Stores) -> None:
     """Prevents a command that fails, a query that answers otherwise, and an output that nobody prints any more."""
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")

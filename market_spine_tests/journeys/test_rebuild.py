@@ -20,6 +20,7 @@ from market_spine.store import exchange
 from market_spine.store.files import fsync_folder
 from market_spine.store.gc import collect
 from market_spine.store.verify import verify
+from market_spine_tests.extended import extended
 from market_spine_tests.journeys.losses import (
     LOSSES,
     MORE_LOSSES,
@@ -83,7 +84,7 @@ def test_a_dry_run_changes_nothing(stage: Scene) -> None:
 
 @pytest.mark.parametrize(
     "lose",
-    [*LOSSES, *(pytest.param(one, marks=pytest.mark.extended) for one in MORE_LOSSES)],
+    [*LOSSES, *map(extended, MORE_LOSSES)],
     ids=lambda lose: lose.__name__,
 )
 def test_a_loss_is_made_good(history: Scene, closed: Path, lose: Callable[[Path], None]) -> None:

@@ -395,7 +395,7 @@ def test_a_lost_file_is_named(released: Scene, tmp_path: Path) -> None:
     loaded(released, [(AFTER, RevisionPolicy.VERSIONED)], tmp_path, "otc.weekly_refresh")
     old, _ = released.captures("raw", View.ALL_REVISIONS)
     (released.spine.store.home.captures / old.file_path).unlink()
-    with pytest.raises(StoreError, match="a capture file cannot be read"):
+    with pytest.raises(StoreError, match="DuckDB failed as it does over a damaged capture file"):
         of(released)
 
 

@@ -19,6 +19,7 @@ from market_spine.sources.delivery import Source
 from market_spine.sources.finra_api import FinraApiSource
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine.sources.synthetic_faults import FAULTS
+from market_spine_tests.extended import extended
 from market_spine_tests.journeys.stage import OTC, T1, Clock, Scene, key, line, put, staged, text
 from market_spine_tests.sources.finra_server import WEB_PAGE, FinraServer, Reply, row
 
@@ -241,7 +242,7 @@ def test_what_faults_do_to_measures(faulty: Scene) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "added", "gone"),
-    [("restatement", 0, 1), pytest.param("added-symbols", 3, 0, marks=pytest.mark.extended)],
+    [("restatement", 0, 1), extended("added-symbols", 3, 0)],
 )
 def test_a_fault_that_shows_with_time(tmp_path: Path, fault: str, added: int, gone: int) -> None:
     """A revision that is only seen by who asks first after it."""
