@@ -215,7 +215,7 @@ def work(place: Place) -> Operation:
 
 def latest(place: Place) -> Operation:
     """What `spine sql` does: every relation into an engine, and rows counted against the manifest."""
-    from market_spine.cli.query import fill
+    from market_spine.assets.reading import fill
     from market_spine.store.query import answer, lock
 
     store = place.store()

@@ -11,6 +11,7 @@ from market_spine.domain.contracts import Feed
 from market_spine.domain.normalization import EXACT_DUPLICATE
 from market_spine.feeds import load_feeds
 from market_spine.sources.parse import reject_reasons
+from market_spine.store.columns import shown
 from market_spine.store.publish import CORE_VIEWS
 from market_spine.store.schema import TABLES
 
@@ -83,6 +84,10 @@ CONTROL = {
     "core_subscriptions": "Who is told of what, over which channel.",
     "core_notices": "One thing that people are told of, once for all findings of one root cause.",
     "core_notice_receipts": "One notice on its way to one subscriber: sent, waiting, failed or suppressed.",
+    "core_tokens": "One token of the API: whose it is, what it may, until when. What it is compared with is not shown.",
+    "core_data_versions": "One capture of one set that was used together.",
+    "core_consumption": "One use of the data: who, when, through which door, what was asked, and which captures "
+    "(`data_version`) answered. `status` is HTTP's: 304 says that the copy which the user has is still right.",
     "core_calc_dependencies": "One edge of the asset graph: a table and one that it is calculated from.",
     "core_expected_schedules": "One expectation, as the feed's schedules.yaml declares it.",
     "core_heartbeats": "When something that repeats was last through, and with what. No history.",
@@ -93,7 +98,7 @@ def control_text() -> str:
     """The control tables, which say what is known of captures."""
     parts = ["\n## Control tables\n\nFor `spine sql` and in the published file.\n"]
     for table in TABLES:
-        columns = ", ".join(f"`{column.name}`" for column in table.c)
+        columns = ", ".join(f"`{column.name}`" for column in shown(table))
         parts.append(f"\n* `{table.name}`: {CONTROL[table.name]} Columns: {columns}.\n")
     parts.append("\nViews of them:\n\n")
     parts += [f"* `{view.name}`: {view.description}\n" for view in CORE_VIEWS]

@@ -28,6 +28,7 @@ NAME = re.compile(_WORDS, re.IGNORECASE)
 TEXTS = (
     re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:@]*:)\S+(?=@)", re.IGNORECASE),  # the password of a URL
     re.compile(r"(\b(?:bearer|basic)\s+)[^\s,;\"']{6,}", re.IGNORECASE),  # the value of an Authorization header
+    re.compile(r"(\bspine_[0-9a-f]{12}_)[\w-]{43}"),  # a token of the API, wherever somebody put it
     re.compile(rf"([\w-]*(?:{_WORDS})[\w-]*[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s&,;\"']+)", re.IGNORECASE),
 )
 

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     channels: Path | None = Field(None, description="Names of channels with their addresses; channels.yaml in the home")
     channel_urls: SecretStr = Field(SecretStr(""), description="The same on one line: {desk: slack://...}")
     threads: int | None = Field(None, ge=1, description="DuckDB threads; all cores if unset")
+    api_rate: str = Field("100/second", description="Requests that one token may make of `spine serve`")
     git_url: str = Field("", description="Where this code is on GitHub or GitLab; code links are local paths if unset")
     log_level: Annotated[Level, BeforeValidator(str.upper)] = Field(
         Level.WARNING, description="From which level on something is logged: DEBUG, INFO, WARNING or ERROR"

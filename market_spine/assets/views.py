@@ -51,6 +51,29 @@ def views_of(feed: Feed) -> Sequence[Extra]:
 
 # Name -> what it holds, and its SQL. A week or tier that is none would silently have no venues, so it is an error.
 OWN = {
+    "{f}_weeks": (
+        "What each week and tier holds: symbols, venues, shares and trades, rows without a symbol included.",
+        """CREATE OR REPLACE VIEW {f}_weeks AS
+        SELECT v.week_ending, v.tier, coalesce(any_value(s.symbols), 0) AS symbols, count(*) AS venues,
+               CAST(sum(v.total_volume) AS DECIMAL(38,6)) AS total_volume,
+               CAST(sum(v.total_trades) AS BIGINT) AS total_trades,
+               any_value(v.revision) AS revision, any_value(v.captured_at) AS captured_at
+        FROM {f}_venue_share v
+        LEFT JOIN (SELECT week_ending, tier, count(*) AS symbols FROM {f}_symbol_summary GROUP BY ALL) s
+             USING (week_ending, tier)
+        GROUP BY v.week_ending, v.tier""",
+    ),
+    "{f}_symbol_profile": (
+        "The measures of each symbol by week: volume, trades, venues, concentration, volume per session, liquidity.",
+        """CREATE OR REPLACE VIEW {f}_symbol_profile AS
+        SELECT s.week_ending, s.tier, s.symbol, s.total_volume, s.total_trades, s.venue_count, s.avg_trade_size,
+               h.hhi, h.effective_venues, h.top_venue_mpid, h.top_venue_share, d.volume_per_day, l.liquidity_score,
+               s.revision, s.captured_at
+        FROM {f}_symbol_summary s
+        LEFT JOIN {f}_symbol_hhi h USING (week_ending, tier, symbol)
+        LEFT JOIN {f}_volume_per_day d USING (week_ending, tier, symbol)
+        LEFT JOIN {f}_liquidity_score_v2 l USING (week_ending, tier, symbol)""",
+    ),
     "{f}_average_trade_size": (
         "Shares per trade, by symbol and venue.",
         """CREATE OR REPLACE VIEW {f}_average_trade_size AS

@@ -55,19 +55,12 @@ def list_(
 
     Example: spine anomalies list --week-ending 2025-11-14
     """
-    from market_spine.cli.queries import ANOMALIES, listed
-    from market_spine.cli.state import control_tables, open_store, settings_of
+    from market_spine.cli.state import open_store, settings_of
+    from market_spine.store import listings
 
-    grave = list(Severity)[list(Severity).index(severity) :]
-    wanted: dict[str, object] = {
-        "week_ending": week_of(week),
-        "tier": shown_tiers(tier),
-        "severity": [*map(str, grave)],
-        "is_open": None if every else True,
-        "is_root": None if linked or every else True,
-    }
-    with control_tables(open_store(settings_of(ctx.obj))) as engine:
-        columns, rows = listed(engine, ANOMALIES, **wanted)
+    with open_store(settings_of(ctx.obj)).control.read() as connection:
+        found = listings.anomalies(connection, week_of(week), shown_tiers(tier), severity, every, linked)
+    columns, rows = listings.ANOMALY_COLUMNS, [[*row.values()] for row in found]
     wrapped, spare, stacked = frozenset({"message"}), frozenset({"follows", "resolved_at"}), ("code", "message")
     extra = EXTRA if every else EXTRA | STATE
     listing = Listing(columns, rows, "", wrapped, extra, "nothing is wrong", spare=spare, stacked=stacked)
@@ -115,7 +108,7 @@ def show_(ctx: typer.Context, number: NUMBER, form: FormatOption = Format.TABLE)
 
 def _steps(store: Store, row: Mapping[str, Any]) -> list[str]:
     """What to do about an open anomaly."""
-    from market_spine.cli.request import feed_of
+    from market_spine.automation.request import feed_of
     from market_spine.cli.state import feeds
     from market_spine.governance.remedies import steps
     from market_spine.store.presence import current

@@ -27,6 +27,8 @@ from market_spine.cli import (
     records,
     restatement,
     run,
+    serve,
+    tokens,
     work_items,
 )
 from market_spine.cli.door import Door
@@ -73,7 +75,7 @@ def options(
     HOME.set(str(home) if home else "")
 
 
-LOAD, READ, TRUST, KEEP = "Load", "Read", "Trust", "Look after"
+LOAD, READ, TRUST, SERVE, KEEP = "Load", "Read", "Trust", "Serve", "Look after"
 
 app.command(rich_help_panel="Begin")(demo.demo)
 app.command(rich_help_panel="Begin")(care.init)
@@ -95,6 +97,8 @@ app.add_typer(certificates.app, rich_help_panel=TRUST)
 app.add_typer(calendar.app, rich_help_panel=TRUST)
 app.command(rich_help_panel=READ)(records.rejects)
 app.command(rich_help_panel=READ)(records.deliveries)
+app.command(rich_help_panel=SERVE)(serve.serve)
+app.add_typer(tokens.app, rich_help_panel=SERVE)
 app.add_typer(executions.app, rich_help_panel=KEEP)
 app.add_typer(metrics.app, rich_help_panel=KEEP)
 app.add_typer(notify.app, rich_help_panel=KEEP)

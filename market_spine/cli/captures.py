@@ -39,16 +39,14 @@ def list_(
 
     Example: spine captures list otc_raw --tier OTC --all
     """
-    from market_spine.cli.queries import CAPTURES, listed
-    from market_spine.cli.state import control_tables, open_store, settings_of
-    from market_spine.cli.tables import captured
+    from market_spine.assets.names import captured
+    from market_spine.cli.state import open_store, settings_of
+    from market_spine.store import listings
 
     name = captured(table)[0].sql_name if table else None
-    tiers = shown_tiers(tier)
-    with control_tables(open_store(settings_of(ctx.obj))) as engine:
-        columns, rows = listed(
-            engine, CAPTURES, table_name=name, week_ending=week_of(week), tier=tiers, is_current=None if every else 1
-        )
+    with open_store(settings_of(ctx.obj)).control.read() as connection:
+        found = listings.captures(connection, name, week_of(week), shown_tiers(tier), every)
+    columns, rows = listings.CAPTURE_COLUMNS, [[*row.values()] for row in found]
     limited(Listing(columns, rows, extra=frozenset({"capture_id"}), empty="no captures"), form, limit)
 
 
@@ -142,8 +140,8 @@ def diff(
 
     Example: spine captures diff otc_raw --week-ending 2025-11-07 --tier OTC
     """
+    from market_spine.assets.names import all_tables
     from market_spine.cli.state import control_tables, open_store, settings_of
-    from market_spine.cli.tables import all_tables
     from market_spine.store.compare import compare
 
     store = open_store(settings_of(ctx.obj))
@@ -200,7 +198,7 @@ def _pair(
     store: Store, engine: DuckDBPyConnection, before: str, after: str | None, week: date | None, tiers: list[str]
 ) -> tuple[Capture, Capture]:
     """The two captures that the arguments name, the earlier one first."""
-    from market_spine.cli.tables import known
+    from market_spine.assets.names import known
 
     if before.lower() not in known():
         old = _resolve(store, engine, before)
@@ -216,7 +214,7 @@ def _pair(
 
 def chosen_capture(store: Store, engine: DuckDBPyConnection, text: str, week: date | None, tiers: list[str]) -> Capture:
     """The capture of that id, or the current one of a table's partition."""
-    from market_spine.cli.tables import known
+    from market_spine.assets.names import known
 
     if text.lower() not in known():
         return _resolve(store, engine, text)
@@ -234,8 +232,8 @@ def _current(store: Store, engine: DuckDBPyConnection, old: Capture) -> Capture:
 
 def _history(engine: DuckDBPyConnection, name: str, week: date | None, tiers: list[str]) -> list[str]:
     """The capture ids of one partition of the table ``name``, the current one last."""
+    from market_spine.assets.names import captured
     from market_spine.cli.queries import revisions
-    from market_spine.cli.tables import captured
 
     named, table = captured(name)
     if week is None or (table.by_tier and len(tiers) != 1):
@@ -245,8 +243,8 @@ def _history(engine: DuckDBPyConnection, name: str, week: date | None, tiers: li
 
 def _resolve(store: Store, engine: DuckDBPyConnection, text: str) -> Capture:
     """The capture that ``text`` means: its id, or the beginning of its short form."""
+    from market_spine.assets.names import known, nearest
     from market_spine.cli.queries import capture_ids
-    from market_spine.cli.tables import known, nearest
     from market_spine.store.manifest import by_ids
 
     ids = capture_ids(engine, text)

@@ -82,9 +82,9 @@ def publish(ctx: typer.Context) -> None:
 
 def publish_now(store: Store) -> Path:
     """Build the published file anew; its path."""
+    from market_spine.assets.names import all_tables
     from market_spine.assets.views import views_of
     from market_spine.cli.state import feeds
-    from market_spine.cli.tables import all_tables
     from market_spine.store.publish import publish as build
 
     return build(store, all_tables(), [extra for feed in feeds() for extra in views_of(feed)])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import astuple, fields
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +11,8 @@ from market_spine.cli.output import Format, FormatOption, Listing, code, escaped
 
 if TYPE_CHECKING:
     from market_spine.assets.compute import Step
-    from market_spine.cli.tables import Named
+    from market_spine.assets.names import Named
     from market_spine.domain.contracts import Table
-
-
-ALIAS = "another name of"
 
 
 def catalog(
@@ -29,62 +25,30 @@ def catalog(
 
     Example: spine catalog symbol_hhi
     """
-    from market_spine.cli.tables import find
+    from market_spine.assets.names import find
+    from market_spine.automation.catalog import Entry, entries
 
     if table:
         _one(find(table), form)
         return
-    entries = _entries()
+    listed = entries()
     if form is not Format.TABLE:
-        show(Listing(["kind", "name", "grain", "version", "stage", "description"], entries), form)
+        show(Listing([one.name for one in fields(Entry)], [astuple(one) for one in listed]), form)
         return
     for kind, title in (("table", "Tables"), ("view", "Views"), ("pipeline", "Pipelines (spine run NAME)")):
-        rows = [entry for entry in entries if entry[0] == kind and not _is_alias(entry)]
+        chosen = [one for one in listed if one.kind == kind and not one.is_alias]
         columns = ["name", "version", "description"] if kind == "table" else ["name", "description"]
-        cut = [[one[1], one[3], one[5]] if kind == "table" else [one[1], one[5]] for one in rows]
-        show(Listing(columns, cut, title, wrapped=frozenset({"description"})))
+        rows = [[getattr(one, column) for column in columns] for one in chosen]
+        show(Listing(columns, rows, title, wrapped=frozenset({"description"})))
         say("")
-    aliases = sum(map(_is_alias, entries))
+    aliases = sum(one.is_alias for one in listed)
     say(f"[dim]{aliases} longer names of the same tables are views too: spine catalog --format csv[/]")
     say("[dim]one in full: spine catalog TABLE[/]")
 
 
-def _is_alias(entry: Sequence[Any]) -> bool:
-    """Whether a view is a table's longer name."""
-    return entry[0] == "view" and str(entry[5]).startswith(ALIAS)
-
-
-def _entries() -> list[list[Any]]:
-    from market_spine.assets.tables import steps_of, tables_of
-    from market_spine.assets.views import views_of
-    from market_spine.automation.pipelines import pipelines_of
-    from market_spine.cli.state import feeds
-
-    found: list[list[Any]] = []
-    for feed in feeds():
-        versions = {step.table_name: step.calculation.version for step in steps_of(feed).values()}
-        for name, one in tables_of(feed).items():
-            grain, version = ", ".join(one.grain), versions.get(name, "1.0")
-            found.append(["table", name, grain, version, one.stage.value, one.description])
-        for extra in views_of(feed):
-            is_macro = "MACRO" in extra.sql
-            told = f"macro {extra.sql.partition(' MACRO ')[2].partition(' AS ')[0]}" if is_macro else _of(extra.sql)
-            found.append(["view", extra.name, None, None, None, told])
-        for pipeline in pipelines_of(feed).values():
-            found.append(["pipeline", pipeline.name, None, None, None, pipeline.description])
-    return found
-
-
-def _of(sql: str) -> str:
-    """The tables that a view reads."""
-    words = sql.replace("\n", " ").split()
-    names = [words[place + 1] for place, word in enumerate(words[:-1]) if word in ("FROM", "JOIN")]
-    is_alias = sql.partition(" AS ")[2].split() == ["SELECT", "*", "FROM", *names]
-    return f"{ALIAS if is_alias else 'over'} {', '.join(dict.fromkeys(names))}"
-
-
 def _one(named: Named, form: Format) -> None:
     from market_spine.assets.tables import steps_of
+    from market_spine.automation.catalog import dedented
 
     steps = {step.table_name: step for step in steps_of(named.feed).values()}
     step = steps.get(named.sql_name)
@@ -120,13 +84,9 @@ def _head(named: Named, table: Table, step: Step | None) -> None:
     say("")
 
 
-def dedented(sql: str) -> str:
-    """SQL as it stands in a module, without the module's indent."""
-    return inspect.cleandoc("\n" + sql)
-
-
 def _view(named: Named, form: Format) -> None:
     from market_spine.assets.views import views_of
+    from market_spine.automation.catalog import dedented
 
     (extra,) = (one for one in views_of(named.feed) if one.name == named.sql_name)
     if form is not Format.TABLE:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from market_spine.automation.request import Params, Request
 from market_spine.cli.output import escaped, say
-from market_spine.cli.request import Params, Request
 from market_spine.cli.scenarios import Name
 from market_spine.cli.state import DEMO_MARK, State, demo_home
 from market_spine.domain.errors import SpineError, StoreError
@@ -112,10 +112,10 @@ def _play_all(state: State, keep: bool) -> None:
 
 def _play_scenario(state: State, name: Name) -> None:
     """One scenario, in a home of its own."""
+    from market_spine.assets.reading import fill
     from market_spine.automation.pipelines import find
     from market_spine.cli import demo_story
     from market_spine.cli.care import publish_again
-    from market_spine.cli.query import fill
     from market_spine.cli.scenario import Ending, Stage
     from market_spine.cli.scenarios import SCENARIOS
     from market_spine.cli.state import feeds, open_instance

@@ -61,7 +61,7 @@ SPLIT = """
 
 def tell(store: Store, home: Path) -> None:
     """The story, from the store alone."""
-    from market_spine.cli.query import fill
+    from market_spine.assets.reading import fill
 
     with store.engine() as engine:
         fill(store, engine)

@@ -55,7 +55,7 @@ def doctor(
     from market_spine.assets.expected import schedule_of
     from market_spine.assets.scope import scope_of
     from market_spine.assets.tables import tables_of
-    from market_spine.cli.request import feed_of
+    from market_spine.automation.request import feed_of
     from market_spine.cli.state import feeds
     from market_spine.governance.diagnosis import Status
     from market_spine.governance.doctor import examine

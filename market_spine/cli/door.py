@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
+from contextvars import ContextVar
 from typing import Any
 
 import typer
@@ -18,12 +19,14 @@ from market_spine.domain.errors import SpineError
 DONE, NOT_SATISFIED, FAILED = 0, 1, 2
 FLAGS = ("--verbose", "--traceback")
 VALUED = ("--home",)
+COMMAND: ContextVar[tuple[str, ...]] = ContextVar("command", default=())  # as it was given
 
 
 class Door(TyperGroup):
     """The root group: prints failures as cause and next step, and takes global options after the command too."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        COMMAND.set(tuple(args))
         return super().parse_args(ctx, hoisted(args))
 
     def invoke(self, ctx: Any) -> Any:

@@ -14,12 +14,10 @@ from market_spine.cli.output import escaped, note, say
 from market_spine.domain.errors import SpineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from prometheus_client import Metric
-
-    from market_spine.governance.metrics import Family, Sample, Snapshot
+    from market_spine.governance.metrics import Snapshot
 
     Reader = Callable[[], Snapshot]
 
@@ -44,6 +42,8 @@ def metrics(
             raise SpineError("--write and serve at once", "give one of them: spine metrics --write PATH.prom")
         return
     from prometheus_client import generate_latest, write_to_textfile
+
+    from market_spine.automation.exposition import Exposition
 
     snapshot = _reader(ctx)()
     if write is None:
@@ -93,54 +93,11 @@ def _reader(ctx: typer.Context) -> Reader:
     return lambda: snapshot(store, watches, clock())
 
 
-class Exposition:
-    """A snapshot in the form that prometheus-client writes; nothing of it outlives the scrape."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family, and behind a gauge of a state the moments that it rests on."""
-        from prometheus_client.core import GaugeMetricFamily
-
-        for family in self.snapshot.families:
-            yield _metric(family)
-            if family.stamp:
-                told = f"When what {family.name} rests on was last put on record."
-                moments = GaugeMetricFamily(family.stamp, told, labels=family.labels)
-                for sample in family.samples:
-                    if sample.rests_on is not None:
-                        moments.add_metric(sample.labels, sample.rests_on.timestamp())
-                yield moments
-
-
-def _metric(family: Family) -> Metric:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-
-    from market_spine.governance.metrics import Kind
-
-    if family.kind is Kind.HISTOGRAM:
-        spread = HistogramMetricFamily(family.name, family.help, labels=family.labels)
-        for sample in family.samples:
-            spread.add_metric(sample.labels, buckets=_buckets(sample), sum_value=sample.value)
-        return spread
-    made = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
-    numbers: Any = made(family.name, family.help, labels=family.labels)
-    for sample in family.samples:
-        numbers.add_metric(sample.labels, sample.value)
-    return numbers  # type: ignore[no-any-return]  # either of the two
-
-
-def _buckets(sample: Sample) -> list[tuple[str, float]]:
-    from market_spine.governance.metrics import ROW_BUCKETS
-
-    limits = [*(f"{limit}.0" for limit in ROW_BUCKETS), "+Inf"]
-    return list(zip(limits, map(float, sample.below), strict=True))
-
-
 def application(read: Reader) -> WSGIApplication:
     """The server's side of a scrape: nothing is sent before all of it is there, so there is never half a page."""
     from prometheus_client.exposition import choose_encoder
+
+    from market_spine.automation.exposition import Exposition
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/metrics":

@@ -5,14 +5,13 @@ The daemon tells (the notification sensor); here subscriptions are made, channel
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from market_spine.cli.door import NOT_SATISFIED
-from market_spine.cli.options import ActorOption, LimitOption, actor_of
+from market_spine.cli.options import ActorOption, LimitOption, actor_of, span_of
 from market_spine.cli.output import Format, FormatOption, Listing, code, escaped, limited, many, say, show
 from market_spine.cli.output import note as remark
 from market_spine.domain.contracts import Severity
@@ -30,8 +29,6 @@ app = typer.Typer(
 )
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The subscription.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Also what is over.")]
-SPAN = re.compile(r"(\d+)([mhd])")
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 SUBSCRIPTION = ["name", "channel", "min_severity", "domain", "ready_for", "mode", "state", "snoozed_until"]
 MORE = ["id", "actor", "created_at", "updated_at"]
 NOTICE = ["id", "state", "severity", "kind", "title", "told", "last_at"]
@@ -63,7 +60,7 @@ def subscribe(
     Example: spine notify subscribe desk --channel desk --severity ERROR
     """
     from market_spine.assets.scope import scope_of
-    from market_spine.cli.request import feed_of
+    from market_spine.automation.request import feed_of
     from market_spine.cli.state import feeds, written_now
     from market_spine.governance import subscriptions
 
@@ -239,10 +236,7 @@ def _moment(span: str | None, until: datetime | None, now: datetime) -> datetime
         from datetime import UTC
 
         return until.replace(tzinfo=UTC)
-    found = SPAN.fullmatch(span or "")
-    if not found:
-        raise QueryError(f"{span!r} is no span of time", "write it as 30m, 4h or 2d")
-    return now + timedelta(**{UNITS[found[2]]: int(found[1])})
+    return now + span_of(span or "")
 
 
 @app.command()
@@ -326,7 +320,7 @@ def digest(
     Example: spine notify digest
     """
     from market_spine.assets.scope import scope_of
-    from market_spine.cli.request import feed_of
+    from market_spine.automation.request import feed_of
     from market_spine.cli.state import feeds
     from market_spine.governance import digests
     from market_spine.settings import clock

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
+import re
+from datetime import date, timedelta
 from typing import Annotated
 
 import typer
 
+from market_spine.domain.errors import QueryError
 from market_spine.domain.tiers import ALL_TIERS, Tier
 from market_spine.domain.tiers import tier as parse_tier
 from market_spine.domain.weeks import week_ending
@@ -30,6 +32,18 @@ SourceOption = Annotated[
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="Rows to show at most.")]
 ActorOption = Annotated[str | None, typer.Option("--actor", help="Who says so; else the user who runs this.")]
+
+
+SPAN = re.compile(r"(\d{1,5})([mhd])")
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def span_of(text: str) -> timedelta:
+    """A span of time as people write it: 30m, 4h, 2d."""
+    found = SPAN.fullmatch(text)
+    if not found:
+        raise QueryError(f"{text!r} is no span of time", "write it as 30m, 4h or 2d")
+    return timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
 def actor_of(name: str | None) -> str:

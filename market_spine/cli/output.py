@@ -6,21 +6,21 @@ What belongs here: how values look and what fits the width. What does not: which
 from __future__ import annotations
 
 import csv
-import json
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from math import isfinite
 from textwrap import wrap
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from market_spine.domain.texts import csv_value, json_text, moment, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,7 +58,9 @@ STORE_COMMANDS = (
     "rejects",
     "restore",
     "run",
+    "serve",
     "sql",
+    "tokens",
     "verify",
     "work",
 )
@@ -163,52 +165,19 @@ def show(listing: Listing, form: Format = Format.TABLE) -> None:
     elif form is Format.CSV:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(listing.columns)
-        writer.writerows([_csv(value) for value in row] for row in listing.rows)
+        writer.writerows([csv_value(value) for value in row] for row in listing.rows)
     else:
         show_table(listing)
 
 
 def _json_rows(listing: Listing) -> str:
     """A list of objects. Written here because `json` would take decimals through float."""
-    names = [_json(name) for name in listing.columns]
+    names = [json_text(name) for name in listing.columns]
     rows = [
-        ",\n".join(f"    {name}: {_json(value)}" for name, value in zip(names, row, strict=True))
+        ",\n".join(f"    {name}: {json_text(value)}" for name, value in zip(names, row, strict=True))
         for row in listing.rows
     ]
     return "[\n" + ",\n".join(f"  {{\n{row}\n  }}" for row in rows) + "\n]" if rows else "[]"
-
-
-def _json(value: Any) -> str:
-    """JSON text. Decimals as their exact digits; what JSON has no number for (NaN, infinity) is null."""
-    if isinstance(value, Decimal | float) and not isfinite(value):
-        return "null"
-    if isinstance(value, Decimal):
-        return _plain(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_json, value))}]"
-    if isinstance(value, datetime):
-        value = _moment(value, "T")
-    is_known = value is None or isinstance(value, str | int | float)
-    return json.dumps(value if is_known else str(value), ensure_ascii=False)
-
-
-def _csv(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return _moment(value, "T")
-    if isinstance(value, Decimal):
-        return _plain(value)
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _plain(value: Decimal) -> str:
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _moment(value: datetime, joint: str) -> str:
-    utc = value.astimezone(UTC) if value.tzinfo else value
-    form = f"%Y-%m-%d{joint}%H:%M:%S" + (".%f" if joint == "T" and utc.microsecond else "")
-    return utc.strftime(form) + "Z"
 
 
 def cell(value: Any) -> str:
@@ -216,9 +185,9 @@ def cell(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "-", True: "yes", False: "no"}[value]
     if isinstance(value, datetime):
-        return _moment(value, " ")
+        return moment(value, " ")
     if isinstance(value, Decimal):
-        whole, point, fraction = _plain(value).partition(".")
+        whole, point, fraction = plain(value).partition(".")
         sign = "-" if whole.startswith("-") else ""
         return f"{sign}{int(whole.lstrip('-') or 0):,}{point}{fraction}"
     if isinstance(value, int):

@@ -17,13 +17,6 @@ Rows = list[tuple[Any, ...]]
 # Eight digits that stand for a capture id on the screen and on the command line.
 SHORT = "left(sha256({}), 8)"
 
-CAPTURES = f"""
-    SELECT {SHORT.format("capture_id")} AS id, table_name AS "table", week_ending, tier, revision,
-           CASE WHEN is_current = 1 THEN 'current' WHEN status = 'complete' THEN 'superseded' ELSE status END AS state,
-           row_count AS rows, captured_at, calc_version AS version, capture_id
-    FROM core_manifest
-    WHERE {{filters}} ORDER BY week_ending DESC, tier, core_manifest.table_name, revision
-"""
 REJECTS = """
     SELECT week_ending, tier, table_name AS "table", part_no, line_no AS line, reason_code AS reason, detail, raw_text,
            scope, rejected_at, source_id
@@ -35,16 +28,6 @@ DELIVERIES = f"""
            line_count AS lines, week_source AS "week found by", fetched_at,
            {SHORT.format("capture_id")} AS capture, reason, source_name, landing_id
     FROM core_deliveries WHERE {{filters}} ORDER BY fetched_at DESC, week_ending DESC, tier
-"""
-ANOMALIES = """
-    SELECT id, severity, week_ending, tier, code, message,
-           (SELECT count(*) FROM core_anomalies b WHERE b.cause_id = a.id AND b.resolved_at IS NULL) AS follows,
-           CASE WHEN resolved_at IS NULL THEN 'open' ELSE 'resolved' END AS state, resolved_at,
-           category, table_name, affected_records, times_seen, detected_at, last_seen_at
-    FROM (SELECT *, resolved_at IS NULL AS is_open, cause_id IS NULL AS is_root FROM core_anomalies) a
-    WHERE {filters}
-    ORDER BY resolved_at IS NOT NULL, list_position(['CRITICAL', 'ERROR', 'WARN', 'INFO'], severity),
-             week_ending DESC, tier, id
 """
 QUALITY = """
     SELECT check_name AS "check", status, severity, actual, expected

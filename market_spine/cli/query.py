@@ -15,11 +15,7 @@ from market_spine.domain.captures import View
 from market_spine.domain.errors import QueryError
 
 if TYPE_CHECKING:
-    from datetime import date
-
-    from duckdb import DuckDBPyConnection
-
-    from market_spine.cli.tables import Named
+    from market_spine.assets.names import Named
     from market_spine.store.manifest import Question
     from market_spine.store.store import Store
 
@@ -52,20 +48,27 @@ def query(
 
     Example: spine query symbol_summary --as-of 2025-12-16 --limit 5 --format csv
     """
+    from market_spine.assets.names import find
+    from market_spine.assets.reading import question_of
     from market_spine.cli.state import open_store, settings_of
-    from market_spine.cli.tables import find
+    from market_spine.domain.captures import as_of_instant
 
-    question = _question(find(table), week_of(week), [*map(str, tiers_of(tier))], as_of, first_release, all_revisions)
-    store = open_store(settings_of(ctx.obj))
+    named, friday, moment = find(table), week_of(week), as_of_instant(as_of) if as_of else None
+    weeks, tiers = [friday] if friday else None, [*map(str, tiers_of(tier))]
+    question = question_of(named, moment, first_release, all_revisions, weeks, tiers)
+    _tell(open_store(settings_of(ctx.obj)), named, question, symbol, limit, form)
+
+
+def _tell(store: Store, named: Named, question: Question, symbol: str | None, limit: int | None, form: Format) -> None:
     most = limit or (SCREEN if form is Format.TABLE else None)
-    columns, rows = _rows(store, find(table), question, symbol, most)
-    empty = "" if rows or form is not Format.TABLE else _why_empty(store, find(table), question, symbol)
+    columns, rows = _rows(store, named, question, symbol, most, form)
+    empty = "" if rows or form is not Format.TABLE else _why_empty(store, named, question, symbol)
     hides_version = frozenset() if question.view is not View.LATEST else VERSION
-    title = f"{find(table).sql_name}, {question.view}{f' {as_of}' if as_of else ''}"
+    then = f" {cell(question.as_of)}" if question.as_of else ""
     extra = PROVENANCE | hides_version
     if form is Format.TABLE and not hides_version:
         columns, rows = _version_first(columns, rows)
-    show(Listing(columns, rows[:most], title, extra=extra, empty=empty), form)
+    show(Listing(columns, rows[:most], f"{named.sql_name}, {question.view}{then}", extra=extra, empty=empty), form)
     if most and len(rows) > most:
         note(f"the first {most:,} rows; more with --limit")
 
@@ -76,54 +79,35 @@ def _version_first(columns: list[str], rows: list[tuple[Any, ...]]) -> tuple[lis
     return [columns[place] for place in order], [tuple(row[place] for place in order) for row in rows]
 
 
-def _question(
-    named: Named, week: date | None, tiers: list[str], as_of: str | None, first_release: bool, all_revisions: bool
-) -> Question:
-    from market_spine.domain.captures import as_of_instant
-    from market_spine.store.manifest import Question
-
-    if sum((bool(as_of), first_release, all_revisions)) > 1:
-        raise QueryError("several versions are asked for", "use one of --as-of, --first-release, --all-revisions")
-    moment = as_of_instant(as_of) if as_of else None
-    view = View.LATEST
-    if moment:
-        view = View.AS_OF
-    elif first_release or all_revisions:
-        view = View.FIRST_RELEASE if first_release else View.ALL_REVISIONS
-    if named.table is None and view is not View.LATEST:
-        raise QueryError(f"{named.sql_name} is a view over the latest captures", "ask a table for its earlier versions")
-    return Question((named.sql_name,), view, moment, weeks=[week] if week else None, tiers=tiers or None)
-
-
 def _rows(
-    store: Store, named: Named, question: Question, symbol: str | None, limit: int | None
+    store: Store, named: Named, question: Question, symbol: str | None, limit: int | None, form: Format
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """One row more than ``limit``, so that it can be told that there are more."""
+    from market_spine.assets import reading
+    from market_spine.cli.state import used
+
+    chosen = store.select(question)
     with store.engine() as engine:
-        if named.table:
-            store.show_all(engine, {named.sql_name: named.table}, question)
-        else:
-            fill(store, engine)
-        names = [row[0] for row in engine.execute(f"DESCRIBE {named.sql_name}").fetchall()]
-        where, values = _bounds(named.sql_name, names, question, symbol)
-        order = [*named.table.grain, "revision"] if named.table else names
-        by = ", ".join(f"{name} DESC" if name == "week_ending" else name for name in order)
-        only = f" LIMIT {limit + 1}" if limit else ""
-        cursor = engine.execute(f"SELECT * FROM {named.sql_name} WHERE {where} ORDER BY {by}{only}", values)
-        return names, cursor.fetchall()
-
-
-def _bounds(name: str, columns: Sequence[str], question: Question, symbol: str | None) -> tuple[str, list[object]]:
-    from market_spine.cli.queries import filters
-
-    if symbol and "symbol" not in columns:
-        raise QueryError(f"{name} has no symbols; its columns are {', '.join(columns)}", "leave --symbol away")
-    tiers = list(question.tiers or ()) if "tier" in columns else []
-    return filters(symbol=symbol, week_ending=list(question.weeks or ()), tier=tiers)
+        reading.show(store, engine, named, chosen)
+        names = reading.columns_of(engine, named)
+        if symbol and "symbol" not in names:
+            cause = f"{named.sql_name} has no symbols; its columns are {', '.join(names)}"
+            raise QueryError(cause, "leave --symbol away")
+        wanted: dict[str, Sequence[Any]] = {
+            "symbol": [symbol] if symbol else [],
+            "week_ending": [*(question.weeks or ())],
+        }
+        wanted["tier"] = [*(question.tiers or ())] if "tier" in names else []
+        sql, values = reading.statement(engine, reading.Ask(named, wanted, limit=limit and limit + 1))
+        rows = engine.execute(sql, values).fetchall()
+    used(store, chosen, named.sql_name, question.view, form, min(len(rows), limit or len(rows)))
+    return names, rows
 
 
 def _why_empty(store: Store, named: Named, question: Question, symbol: str | None) -> str:
     """Whether there is no capture, or no row in it; for a symbol, the ones of those captures that are like it."""
+    from market_spine.assets.reading import likest
+
     if named.table is None:
         return "no rows"
     found = store.select(question)
@@ -136,24 +120,9 @@ def _why_empty(store: Store, named: Named, question: Question, symbol: str | Non
         return "no captures answer this; see what there is with: spine captures list --all"
     if not symbol:
         return "no rows"
-    with store.engine() as engine:
-        store.show(engine, named.sql_name, named.table, found)
-        likest = "ORDER BY jaro_winkler_similarity(symbol, ?) DESC, symbol LIMIT 3"
-        near = engine.execute(
-            f"FROM (SELECT DISTINCT symbol FROM {named.sql_name} WHERE symbol <> '') {likest}", [symbol.upper()]
-        ).fetchall()
+    near = likest(store, named, found, symbol)
     captures = "1 capture" if len(found) == 1 else f"{len(found)} captures"
-    return f"no rows of {symbol} in {captures}; the nearest symbols: {', '.join(row[0] for row in near) or 'none'}"
-
-
-def fill(store: Store, engine: DuckDBPyConnection) -> None:
-    """Every relation of the published file, and the control tables, into ``engine``."""
-    from market_spine.assets.views import views_of
-    from market_spine.cli.state import feeds
-    from market_spine.cli.tables import all_tables
-    from market_spine.store.publish import fill as fill_engine
-
-    fill_engine(store, engine, all_tables(), [extra for feed in feeds() for extra in views_of(feed)])
+    return f"no rows of {symbol} in {captures}; the nearest symbols: {', '.join(near) or 'none'}"
 
 
 def sql(
@@ -171,16 +140,20 @@ def sql(
 
     Example: spine sql "SHOW TABLES"
     """
-    from market_spine.cli.state import open_store, settings_of
+    from market_spine.assets.reading import fill, may_read
+    from market_spine.cli.state import collected, open_store, settings_of, used
     from market_spine.store.query import answer, lock, require_reading
 
     statement = sys.stdin.read() if text == "-" else text
     store = open_store(settings_of(ctx.obj))
     with store.engine() as engine:
         require_reading(engine, statement)
+        if "core_" in statement:
+            collected(store)
         fill(store, engine)
         lock(engine, store)
         columns, rows = answer(engine, statement)
+    used(store, may_read(store, statement), "", "", form, len(rows))
     if "explain_value" in columns:
         sys.stdout.write("\n".join(str(row[-1]) for row in rows) + "\n")
         return

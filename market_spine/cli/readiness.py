@@ -59,7 +59,7 @@ def readiness(
     Example: spine readiness finra.otc_transparency --week 2025-11-14 --ready-for trading
     """
     from market_spine.assets.scope import scope_of
-    from market_spine.cli.request import feed_of
+    from market_spine.automation.request import feed_of
     from market_spine.cli.state import feeds, open_store, settings_of, written_now
     from market_spine.store.readiness import held
 

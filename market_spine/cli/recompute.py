@@ -72,7 +72,7 @@ def _derived() -> list[Derived]:
 
 def _choice(derived: list[Derived], week: str | None, tier: list[str] | None, table: str | None) -> Chosen:
     """Whether a capture is asked for."""
-    from market_spine.cli.tables import captured
+    from market_spine.assets.names import captured
 
     friday, tiers, name = week_of(week), tiers_of(tier), captured(table)[0].sql_name if table else None
     by_tier = {one.table_name: one.calculation.table.by_tier for one in derived}

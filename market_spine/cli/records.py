@@ -29,8 +29,8 @@ def rejects(
 
     Example: spine rejects --week-ending 2025-10-31 --tier OTC
     """
+    from market_spine.assets.names import captured
     from market_spine.cli.queries import REJECTS
-    from market_spine.cli.tables import captured
 
     name = captured(table)[0].sql_name if table else None
     wanted: dict[str, object] = {"table_name": name, "reason_code": code.upper() if code else None}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from market_spine.store.store import Store
 
 MOST = 10  # rows of a table on the screen; --format json and csv have all
+CONSUMER = ("actor", "via", "uses", "first_used_at", "last_used_at")
 SHORT = 12  # digits of a certificate's id, as in spine certificates
 COLUMNS = ("kind", "name", "change", "before", "after", "delta", "amount", "week_ending", "tier", "note")
 
@@ -40,11 +41,12 @@ def impact(
     Example: spine captures impact otc_raw --week-ending 2025-11-07 --tier OTC
     """
     from market_spine.assets.tables import derived_of
-    from market_spine.cli.state import control_tables, open_store, settings_of
+    from market_spine.cli.state import collected, control_tables, open_store, settings_of
     from market_spine.governance.restatement import impact as compared
 
     _refuse_other_tables(capture)
     store = open_store(settings_of(ctx.obj))
+    collected(store)
     with control_tables(store) as engine:
         after = chosen_capture(store, engine, capture, week_of(week), shown_tiers(tier))
     feed = _feed_of(after.table_name)
@@ -57,7 +59,7 @@ def impact(
 
 def _refuse_other_tables(name: str) -> None:
     """A table that is not raw is refused before its week and tier are asked for."""
-    from market_spine.cli.tables import captured, known
+    from market_spine.assets.names import captured, known
 
     if name.lower() in known():
         _feed_of(captured(name)[0].sql_name)
@@ -150,6 +152,8 @@ def _reach(found: Impact) -> Iterator[Listing]:
         [one.week_ending, one.ready_for, one.certificate_id[:SHORT], one.superseded_at] for one in found.certificates
     ]
     yield Listing(["week", "ready for", "certificate", "superseded"], ended, "Certificates that it superseded")
+    users = [[one[name] for name in CONSUMER] for one in found.consumers]
+    yield Listing([*CONSUMER], users, "Who used what it superseded")
 
 
 def _changes(names: Names) -> tuple[tuple[str, Sequence[str]], ...]:
@@ -176,6 +180,9 @@ def _rows(found: Impact) -> Iterator[list[Any]]:
         yield _row("rows", None, change=word, amount=count)
     for kind, names in (("symbol", found.symbols), ("venue", found.venues)):
         yield from (_row(kind, name, change=word) for word, listed in _changes(names) for name in listed)
+    for user in found.consumers:
+        when = {"before": user["first_used_at"], "after": user["last_used_at"], "amount": user["uses"]}
+        yield _row("consumer", user["actor"], change=user["via"], **when)
     yield from _rows_of_measures(found)
     for window in found.windows:
         yield _row("window", window.table_name, week_ending=window.key.week_ending, tier=window.key.tier_text)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from market_spine.automation.request import Params, Request, feed_of, parse
 from market_spine.cli.door import FAILED, NOT_SATISFIED
 from market_spine.cli.options import SourceOption, TierOption, WeekOption, tiers_of, week_of
 from market_spine.cli.output import Format, FormatOption, advise, escaped, note
-from market_spine.cli.request import Params, Request, feed_of, parse
 from market_spine.cli.state import State
 from market_spine.domain.captures import RevisionPolicy
 
@@ -133,8 +133,8 @@ def _tell_retries() -> None:
 def _ask_and_start(
     state: State, spine: Spine, request: Request, dry_run: bool, form: Format, filtered: bool, asks: bool
 ) -> None:
+    from market_spine.automation.request import keys_of
     from market_spine.cli import report, work
-    from market_spine.cli.request import keys_of
 
     now = spine.clock()
     asked: list[Inventory] = []

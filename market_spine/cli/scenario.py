@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
+from market_spine.automation.request import Params, Request
 from market_spine.cli.output import Listing, cell, escaped, out, say, show
 from market_spine.cli.report import in_words
-from market_spine.cli.request import Params, Request
 from market_spine.domain.contracts import Severity
 from market_spine.domain.errors import SpineError
 from market_spine.domain.keys import WeekKey

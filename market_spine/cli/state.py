@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from market_spine.domain.contracts import Feed
     from market_spine.settings import Settings
     from market_spine.store.ledger import Run
+    from market_spine.store.manifest import Capture
     from market_spine.store.store import Store
 
 
+MOST_OF_A_COMMAND = 2000  # characters of it that are kept: SQL can be long
 DEMO_MARK = ".spine-demo"  # only a folder with this file is ever wiped
 
 
@@ -148,3 +150,27 @@ def written_now() -> Run:
 
     name = uuid.uuid4().hex
     return Run(name, name, clock())
+
+
+def used(store: Store, chosen: Sequence[Capture], table: str, version: str, form: str, rows: int) -> None:
+    """Put down what a command is about to show of captures, and to whom; what has none is nobody's data."""
+    import getpass
+
+    from market_spine.cli.door import COMMAND
+    from market_spine.domain.serving import Via
+    from market_spine.governance.consumption import Use, put_down
+    from market_spine.logs import redacted
+    from market_spine.settings import clock
+
+    if chosen:
+        ids = tuple(one.capture_id for one in chosen)
+        who, asked = getpass.getuser(), redacted(shlex.join(["spine", *COMMAND.get()]))[:MOST_OF_A_COMMAND]
+        use = Use(clock(), who, Via.COMMAND, asked, ids, None, table, version, form, 200, rows)
+        put_down(store, [use])
+
+
+def collected(store: Store) -> None:
+    """Bring into the control tables what was used until now, since it is about to be asked for."""
+    from market_spine.governance.consumption import collect
+
+    collect(store, written_now())

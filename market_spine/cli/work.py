@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from market_spine.cli.request import Request
+from market_spine.automation.request import Request
 from market_spine.domain.captures import RevisionPolicy, Stage
 from market_spine.domain.keys import WeekKey
 

@@ -6,8 +6,7 @@ Runs are Dagster's: `make dev` or the daemon does what is asked for here, by pri
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,13 +25,11 @@ from market_spine.cli.options import (
 )
 from market_spine.cli.output import Format, FormatOption, Listing, cell, code, hanging, limited, many, note, say, show
 from market_spine.cli.run import ParamOption
-from market_spine.domain.errors import PartitionError, QueryError
-from market_spine.domain.work import BACKFILL, CURRENT, ErrorClass, WorkState
+from market_spine.domain.errors import QueryError
+from market_spine.domain.work import ErrorClass, WorkState
 
 if TYPE_CHECKING:
-    from market_spine.cli.request import Params
-    from market_spine.domain.contracts import Feed
-    from market_spine.governance.work import Ask
+    from market_spine.governance.work import Enqueued
     from market_spine.store.store import Store
     from market_spine.store.work import Row
 
@@ -62,56 +59,31 @@ def enqueue(
 
     Example: spine work enqueue otc.weekly_refresh -p from=2025-10-03 -p to=2025-12-19
     """
+    from market_spine.automation.asks import asked_for
     from market_spine.automation.pipelines import find
-    from market_spine.cli.request import Params, parse
+    from market_spine.automation.request import Params, parse
     from market_spine.cli.state import feeds, written_now
     from market_spine.governance import work
 
     params = parse(param or (), Params(week_of(week), tiers_of(tier)))
     feed, pipeline = find(feeds(), name)
-    _check_pipeline(feed, pipeline.tables, pipeline.rolls_latest_only, name)
     store, run = _store(ctx), written_now()
-    wanted = CURRENT if priority is None and params.week_ending else priority
-    asks = _asks(feed, pipeline.name, params, run.now, BACKFILL if wanted is None else wanted)
+    asks, origin = asked_for(feed, pipeline, params, run.now, priority)
+    if origin:
+        note(f"[dim]{origin}[/]")
     found = work.enqueue(store, run, asks, actor_of(actor))
+    _tell_enqueued(found, form)
+    if not found.added:
+        raise typer.Exit(NOT_SATISFIED)
+
+
+def _tell_enqueued(found: Enqueued, form: Format) -> None:
     rows = [*found.added, *found.held]
     if form is not Format.TABLE:
         show(Listing(["added", *rows[0]], [[row in found.added, *row.values()] for row in rows]), form)
     else:
         say(f"{many(len(found.added), 'item')} added, {len(found.held)} asked for before and not done yet")
         show(_listing(rows))
-    if not found.added:
-        raise typer.Exit(NOT_SATISFIED)
-
-
-def _check_pipeline(feed: Feed, tables: Sequence[str], is_rolled: bool, name: str) -> None:
-    from market_spine.assets.tables import steps_of
-
-    steps = steps_of(feed)
-    if is_rolled or not any(table == "raw" or steps[table].table.by_tier for table in tables):
-        cause = f"{name} is not done week by week and tier by tier, as work items are"
-        raise PartitionError(cause, f"ask for {feed.name}.weekly_refresh, or start it now: spine run {name}")
-
-
-def _asks(feed: Feed, pipeline: str, params: Params, now: datetime, priority: int) -> list[Ask]:
-    from market_spine.assets.expected import schedule_of
-    from market_spine.cli.request import keys_of
-    from market_spine.governance.expectations import deadline, due_at
-    from market_spine.governance.work import Ask
-    from market_spine.sources.delivery import Inventory
-
-    keys, origin = keys_of(feed, params, now, lambda: Inventory(()), is_file=False)
-    if origin:
-        note(f"[dim]{origin}[/]")
-    said: dict[str, Any] = {"min_records": params.min_records, "force": params.force or None}
-    said["revision_policy"] = params.policy.value if params.policy else None
-    chosen: Mapping[str, Any] = {name: value for name, value in said.items() if value is not None}
-    row, found = schedule_of(feed), []
-    for key in keys:
-        last = deadline(row, key.week_ending, key.tier)
-        desired = max(now, due_at(row, key.week_ending, key.tier))
-        found.append(Ask(feed.domain, pipeline, key, desired, priority, last if last > now else None, chosen))
-    return found
 
 
 @app.command("list")

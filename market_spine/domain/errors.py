@@ -95,6 +95,32 @@ class QueryError(SpineError):
     """A question the store cannot answer: unknown table, bad SQL, an as-of in the wrong form."""
 
 
+class NotFoundError(QueryError):
+    """A thing that is not there under the name that was asked for: a table, week, capture, anomaly, work item."""
+
+
+class ConflictError(QueryError):
+    """What was asked for was done or decided before."""
+
+
+class AccessError(SpineError):
+    """A token that is missing, malformed, unknown, revoked or expired: it is not told which, nor is the token."""
+
+
+class ScopeError(SpineError):
+    """A token that is in force, and whose scope is not enough for what was asked."""
+
+
+class LimitError(SpineError):
+    """More was asked within a time than one holder of a token may ask; ``seconds`` until it may ask again."""
+
+    seconds: int = 1
+
+
+class FormError(SpineError):
+    """A form of answer that there is not: neither JSON, CSV, Parquet nor Arrow."""
+
+
 class WorkError(SpineError):
     """A work item that is not there, or that cannot go from its state to the one that was asked for."""
 

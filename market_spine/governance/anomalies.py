@@ -17,7 +17,7 @@ from typing import Any
 
 from market_spine.domain.captures import Stage
 from market_spine.domain.contracts import Category, Severity
-from market_spine.domain.errors import QueryError
+from market_spine.domain.errors import ConflictError, NotFoundError, QueryError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.trust import AnomalyChange
 from market_spine.domain.weeks import WEEK
@@ -129,15 +129,15 @@ def record_in(draft: Draft, observed: Collection[Observation], actor: str, count
 
 
 def resolve(store: Store, run: Run, anomaly_id: int, note: str, actor: str) -> dict[str, Any]:
-    """Close an anomaly by hand; QueryError where it is not there or not open, or without a note."""
+    """Close an anomaly by hand; NotFoundError, ConflictError where it is not open, QueryError without a note."""
     if not note.strip():
         raise QueryError("an anomaly is not resolved without a reason", "add --note 'what was found and done'")
     with transaction(store.control, store.home, run, ANOMALIES.name) as draft:
         row = rows_of.by_id(draft.connection, anomaly_id)
         if row is None:
-            raise QueryError(f"there is no anomaly {anomaly_id}", "see them with: spine anomalies list --all")
+            raise NotFoundError(f"there is no anomaly {anomaly_id}", "see them with: spine anomalies list --all")
         if row["resolved_at"] is not None:
-            raise QueryError(
+            raise ConflictError(
                 f"anomaly {anomaly_id} was resolved at {row['resolved_at']:%Y-%m-%d %H:%M} UTC by {row['resolved_by']}",
                 f"see its history with: spine anomalies show {anomaly_id}",
             )

@@ -17,9 +17,10 @@ from market_spine.domain.contracts import Category, Feed, Severity
 from market_spine.domain.weeks import WEEK
 from market_spine.governance.anomalies import Changes, Observation, again, record
 from market_spine.governance.certificates import parsed
+from market_spine.governance.consumption import collect
 from market_spine.governance.readiness import AUTOMATED, Scope
 from market_spine.governance.staleness import Derived, Place, affected
-from market_spine.store import anomalies
+from market_spine.store import anomalies, consumption
 from market_spine.store import restatements as rows_of
 from market_spine.store.compare import Comparison, compare
 from market_spine.store.ledger import Run
@@ -130,7 +131,8 @@ class Impact:
 
     ``rows`` counts by what happened, those of a venue in a symbol as one. ``moved`` and ``new_leaders`` (the largest
     first) and ``leader`` are of measures made from both, and ``not_compared`` says of which measures there are none.
-    ``windows`` are the current partitions with a window that the week is in.
+    ``windows`` are the current partitions with a window that the week is in; ``consumers`` used ``before``, or what was
+    made from it: actor, via, uses, first_used_at, last_used_at.
     """
 
     before: Capture
@@ -145,6 +147,7 @@ class Impact:
     not_compared: Mapping[str, str]
     windows: tuple[Place, ...]
     certificates: tuple[Superseded, ...]
+    consumers: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def touched_rows(self) -> int:
@@ -182,6 +185,7 @@ class Impact:
             "not_compared": dict(self.not_compared),
             "windows": _cut([str(one) for one in self.windows]),
             "certificates": _cut([asdict(one) for one in self.certificates]),
+            "consumers": _cut(self.consumers),
         }
 
 
@@ -217,6 +221,7 @@ def impact(store: Store, feed: Feed, derived: Sequence[Derived], before: Capture
         made = {one.capture_id: rows_of.made_from(connection, one) for one in (before, after)}
         windows = _windows(connection, derived, after)
         certificates = _superseded(connection, made[before.capture_id], after)
+        consumers = consumption.consumers(connection, [one.capture_id for one in made[before.capture_id]])
     pairs, not_compared = _measures(feed, made, before, after)
     shown = {"raw": (feed.raw, (before, after))} | {
         one.calculation.name: (one.calculation.table, pairs[one.calculation.name])
@@ -242,6 +247,7 @@ def impact(store: Store, feed: Feed, derived: Sequence[Derived], before: Capture
             not_compared=not_compared,
             windows=windows,
             certificates=certificates,
+            consumers=tuple(consumers),
         )
 
 
@@ -330,6 +336,8 @@ def tell_restatements(
     with store.control.read() as connection:
         untold = rows_of.untold(connection, feed.sql_name("raw"), RESTATED, weeks)
         ready = [pair for pair in untold if _has_measures(connection, feed, pair[1])]
+    if ready:
+        collect(store, run)  # who used what they supersede
     observed = [_observation(feed, impact(store, feed, scope.derived, *pair)) for pair in ready]
     changes = _record(store, run, observed)
     changes.add(_record(store, run, _certified(store, feed, scope, weeks)))

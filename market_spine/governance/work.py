@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from market_spine.domain.errors import WorkError
+from market_spine.domain.errors import NotFoundError, WorkError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.work import (
     CURRENT,
@@ -241,7 +241,7 @@ def check_claim(store: Store, claim: str) -> None:
 def _found(draft: Draft, ids: Collection[int]) -> list[Row]:
     rows = work.items(draft.connection, ids=ids)
     for absent in sorted(set(ids) - {row["id"] for row in rows}):
-        raise WorkError(f"there is no work item {absent}", LIST)
+        raise NotFoundError(f"there is no work item {absent}", LIST)
     return rows
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Dialect, MetaData, String, TypeDecorator
+from sqlalchemy import CheckConstraint, Column, Dialect, MetaData, String, Table, TypeDecorator
 
 from market_spine.domain.errors import DamageError
 
@@ -52,6 +52,11 @@ def one_of(column: str, words: type[Any] | tuple[str, ...]) -> CheckConstraint:
     """A CHECK that a text column holds one of a closed set of words."""
     listed = ", ".join(f"'{word}'" for word in words)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def shown(table: Table) -> list[Column[Any]]:
+    """The columns of a control table that everybody who may read the store may see."""
+    return [column for column in table.c if not column.info.get("is_secret")]
 
 
 METADATA = MetaData(naming_convention={"ck": "ck_%(table_name)s_%(constraint_name)s"})

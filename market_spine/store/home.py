@@ -58,6 +58,11 @@ class Home:
         return self.root / "running"
 
     @property
+    def uses(self) -> Path:
+        """What was used and is not yet in the control database."""
+        return self.root / "uses"
+
+    @property
     def dagster(self) -> Path:
         """DAGSTER_HOME where none is set."""
         return self.root / "dagster"

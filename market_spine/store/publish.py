@@ -19,6 +19,8 @@ from market_spine.domain.contracts import Table
 from market_spine.domain.errors import unwritable
 from market_spine.domain.sqltext import identifier, literal
 from market_spine.store import turns
+from market_spine.store.columns import shown
+from market_spine.store.consumption import SUPERSEDED
 from market_spine.store.events import CHAIN
 from market_spine.store.files import drop, fsync_folder
 from market_spine.store.manifest import Capture, Question, captures
@@ -58,17 +60,18 @@ class Extra:
 
 
 def copy_control_tables(connection: sa.Connection, engine: DuckDBPyConnection) -> None:
-    """All ``core_*`` tables into ``engine``, with the types of their columns."""
+    """All ``core_*`` tables into ``engine``, with the types of their columns; without those that are secret."""
     import pyarrow as pa
 
     for table in TABLES:
-        rows = connection.execute(sa.select(table)).mappings().all()
+        columns = shown(table)
+        rows = connection.execute(sa.select(*columns)).mappings().all()
         kinds = {"integer": pa.int64(), "big_integer": pa.int64(), "date": pa.date32(), "float": pa.float64()}
         fields = [
             pa.field(column.name, kinds.get(column.type.__visit_name__, pa.string()))
             if column.type.__visit_name__ != "type_decorator"
             else pa.field(column.name, pa.timestamp("us", "UTC"))
-            for column in table.c
+            for column in columns
         ]
         arrays = [pa.array([row[field.name] for row in rows], field.type) for field in fields]
         engine.register("control_rows", pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
@@ -101,7 +104,13 @@ EVENT_CHAIN = Extra(
     f"CREATE OR REPLACE MACRO core_event_chain(event_id) AS TABLE {CHAIN.format(event_id='event_id')}",
     "Macro (event_id): an event (depth 0), the one that led to it, and so on back to the delivery.",
 )
-CORE_VIEWS = (STAGE_COMPLETIONS, CERTIFIED_CAPTURES, EVENT_CHAIN)
+SUPERSEDED_USES = Extra(
+    "core_superseded_uses",
+    f"CREATE OR REPLACE VIEW core_superseded_uses AS {SUPERSEDED}",
+    "Who used a capture that is not the newest any more: one row per use and capture, when it was superseded"
+    " (`superseded_at`), and whether it still was the newest when it was used (`was_latest`).",
+)
+CORE_VIEWS = (STAGE_COMPLETIONS, CERTIFIED_CAPTURES, EVENT_CHAIN, SUPERSEDED_USES)
 
 
 def create_relations(

@@ -27,6 +27,7 @@ from market_spine.store.operations_tables import (
     WORK_ITEMS,
     WORK_LOG,
 )
+from market_spine.store.serving_tables import CONSUMPTION, DATA_VERSIONS, TOKENS
 from market_spine.store.trust_tables import (
     ANOMALIES,
     ANOMALY_LOG,
@@ -217,10 +218,13 @@ JOURNALLED: tuple[Table, ...] = (
     SUBSCRIPTIONS,
     NOTICES,
     NOTICE_RECEIPTS,
+    TOKENS,
+    DATA_VERSIONS,
+    CONSUMPTION,
 )
 # Of those, the ones whose rows a later transaction replaces, by primary key; the journal has every one.
 STANDING: frozenset[Table] = frozenset(
-    {ANOMALIES, READINESS, WORK_ITEMS, EXECUTIONS, QUALITY_SCORES, SUBSCRIPTIONS, NOTICES, NOTICE_RECEIPTS}
+    {ANOMALIES, READINESS, WORK_ITEMS, EXECUTIONS, QUALITY_SCORES, SUBSCRIPTIONS, NOTICES, NOTICE_RECEIPTS, TOKENS}
 )
 # No history: these follow the code (dependencies, schedules) or the clock (heartbeats).
 TABLES: tuple[Table, ...] = (*JOURNALLED, CALC_DEPENDENCIES, SCHEDULES, HEARTBEATS)

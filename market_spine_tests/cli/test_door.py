@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from market_spine import __version__
+from market_spine.automation.request import Params, feed_of, parse
 from market_spine.cli import report
-from market_spine.cli.request import Params, feed_of, parse
 from market_spine.cli.work import Tally, availability
 from market_spine.domain.errors import PartitionError
 from market_spine.domain.keys import WeekKey

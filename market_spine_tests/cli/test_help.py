@@ -41,7 +41,7 @@ def examples(help_text: str | None) -> list[str]:
     return [line.removeprefix("Example: ") for line in lines if line.startswith("Example: ")]
 
 
-ENDLESS = ("metrics serve",)  # until it is stopped: test_metrics starts and stops it
+ENDLESS = ("metrics serve", "serve")  # until they are stopped: test_metrics and test_serve do
 EXAMPLES = [
     (name, example) for name, command in COMMANDS.items() for example in examples(command.help) if name not in ENDLESS
 ]
@@ -70,6 +70,8 @@ def ready_for(name: str, home: Path) -> Iterator[None]:
             call("backup", "backups/market-spine")
         if name.startswith("work"):
             call("work", "enqueue", "otc.weekly_refresh", "-w", "2025-10-10", "-t", "OTC")
+        if name == "tokens revoke":
+            call("tokens", "create", "trading-desk")
         if name == "work retry":
             call("work", "run", "--source", "file:.")  # refused: the demo's weeks are generated
         yield

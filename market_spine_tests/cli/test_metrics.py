@@ -20,7 +20,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from market_spine.cli.metrics import Exposition, application, server_of
+from market_spine.automation.exposition import Exposition
+from market_spine.cli.metrics import application, server_of
 from market_spine.domain.errors import StoreError
 from market_spine.governance.metrics import Family, Kind, Sample, Snapshot
 from market_spine_tests.cli.calls import Command

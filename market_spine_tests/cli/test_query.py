@@ -109,7 +109,7 @@ def test_formats_say_the_same(spine: Command) -> None:
         (("query", "raw", "-t", "T3"), "'T3' is not a FINRA tier", "--tier NMS_TIER_1"),
         (("query", "venue_share", "-s", "A"), "otc_venue_share has no symbols", "leave --symbol away"),
         (("query", "raw", "--first-release", "--all-revisions"), "several versions", "use one of"),
-        (("query", "otc_record_hash", "--first-release"), "a view over the latest captures", "ask a table"),
+        (("query", "otc_week_quality", "--first-release"), "a view over the latest captures", "ask a table"),
         (("query", "raw", "--home", "nowhere"), "there is no store in", "nowhere init  # or: spine demo"),
         (("query", "core_rejects"), "core_rejects is a control table", 'sql "FROM core_rejects"'),
         (("query", "otc_top_venues"), "otc_top_venues takes arguments", "FROM otc_top_venues(...)"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from market_spine.cli.query import fill
+from market_spine.assets.reading import fill
 from market_spine.cli.scenarios import Name
 from market_spine.store.engine import config, prepare
 from market_spine.store.store import Store

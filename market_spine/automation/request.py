@@ -58,7 +58,8 @@ def _whole(name: str, least: int) -> Callable[[str], int]:
     return read
 
 
-def _policy(text: str) -> RevisionPolicy:
+def policy_of(text: str) -> RevisionPolicy:
+    """The revision policy that ``text`` names."""
     try:
         return RevisionPolicy(text.lower())
     except ValueError as error:
@@ -81,7 +82,7 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "from": ("first", week_ending),
     "to": ("last", week_ending),
     "min_records": ("min_records", _whole("min_records", 0)),
-    "revision_policy": ("policy", _policy),
+    "revision_policy": ("policy", policy_of),
     "force": ("force", _yes_no),
 }
 

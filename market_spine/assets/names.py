@@ -1,17 +1,18 @@
-"""Which table or view a name on the command line means: the one place for `query`, `captures` and `catalog`."""
+"""Which table or view a name means: the one place for commands and the API."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from market_spine.cli.state import feeds
-from market_spine.domain.errors import QueryError
-
-if TYPE_CHECKING:
-    from market_spine.domain.contracts import Feed, Table
+from market_spine.assets.tables import tables_of
+from market_spine.assets.views import LONG_NAMES, views_of
+from market_spine.domain.contracts import Feed, Table
+from market_spine.domain.errors import NotFoundError, QueryError
+from market_spine.feeds import load_feeds
+from market_spine.store.publish import CORE_VIEWS, VERSIONS
+from market_spine.store.schema import TABLES
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,8 @@ class Named:
 
 def known() -> dict[str, Named]:
     """Everything that can be read, by every name it has: SQL, short, asset key, and the documents' long ones."""
-    from market_spine.assets.tables import tables_of
-    from market_spine.assets.views import LONG_NAMES, views_of
-
     found: dict[str, Named] = {}
-    for feed in feeds():
+    for feed in load_feeds():
         tables = tables_of(feed)
         for sql_name, table in tables.items():
             named = Named(sql_name, feed, table)
@@ -46,25 +44,21 @@ def known() -> dict[str, Named]:
 
 
 def find(name: str) -> Named:
-    """The table or view called ``name``; QueryError with the nearest names otherwise."""
+    """The table or view called ``name``; NotFoundError with the nearest names otherwise."""
     names = known()
     wanted = name.strip().lower()
     if wanted not in names:
         _refuse_what_only_sql_reads(wanted)
-        raise QueryError(f"there is no table {name!r}", f"{nearest(wanted, names)} with: spine catalog")
+        raise NotFoundError(f"there is no table {name!r}", f"{nearest(wanted, names)} with: spine catalog")
     return names[wanted]
 
 
 def _refuse_what_only_sql_reads(name: str) -> None:
-    from market_spine.assets.views import views_of
-    from market_spine.store.publish import CORE_VIEWS, VERSIONS
-    from market_spine.store.schema import TABLES
-
     if name in {*(view.name for view in CORE_VIEWS), *(table.name for table in TABLES)}:
         raise QueryError(f"{name} is a control table", f'ask it in SQL: spine sql "FROM {name}"')
     if name in {f"{table}{suffix}" for table in all_tables() for suffix in VERSIONS}:
         raise QueryError(f"{name} takes arguments", f'ask it in SQL: spine sql "FROM {name}(...)"')
-    for extra in (one for feed in feeds() for one in views_of(feed)):
+    for extra in (one for feed in load_feeds() for one in views_of(feed)):
         if extra.name == name:
             raise QueryError(
                 f"{name} takes arguments", f'ask it in SQL: spine sql "FROM {name}(...)"  # {extra.description}'
@@ -89,6 +83,4 @@ def captured(name: str) -> tuple[Named, Table]:
 
 def all_tables() -> dict[str, Table]:
     """Every captured table by SQL name, in the order of the stages."""
-    from market_spine.assets.tables import tables_of
-
-    return {name: table for feed in feeds() for name, table in tables_of(feed).items()}
+    return {name: table for feed in load_feeds() for name, table in tables_of(feed).items()}

@@ -1,0 +1,186 @@
+"""Reading a table or view in one of its versions: which captures answer, and their rows in order.
+
+What belongs here: the one way from a name to rows, for commands and the API. What does not: names (`names`), how rows
+look (`cli`, `api`), and writing down who read them (`governance.consumption`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from market_spine.assets.names import Named, all_tables
+from market_spine.assets.views import views_of
+from market_spine.domain.captures import View
+from market_spine.domain.contracts import Table
+from market_spine.domain.errors import QueryError
+from market_spine.domain.serving import data_version
+from market_spine.domain.sqltext import identifier
+from market_spine.feeds import load_feeds
+from market_spine.store.manifest import Capture, Question
+from market_spine.store.publish import Extra, copy_control_tables
+from market_spine.store.publish import fill as fill_engine
+from market_spine.store.store import Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a table or view is read from: captured tables by SQL name, the views on the way, and the control tables."""
+
+    tables: Mapping[str, Table]
+    views: tuple[Extra, ...]
+    reads_control: bool
+
+
+@cache
+def sources_of(named: Named) -> Sources:
+    """The sources of ``named``; of a table, itself."""
+    if named.table is not None:
+        return Sources({named.sql_name: named.table}, (), False)
+    known = {extra.name: extra for extra in views_of(named.feed)}
+    views = tuple(_behind(named.sql_name, known))
+    words = {word for extra in views for word in re.findall(r"\w+", extra.sql)}
+    tables = {name: table for name, table in all_tables().items() if name in words}
+    return Sources(tables, views, any(word.startswith("core_") for word in words))
+
+
+def _behind(name: str, known: Mapping[str, Extra]) -> Iterator[Extra]:
+    """The views that ``name`` reads, then itself."""
+    words = dict.fromkeys(re.findall(r"\w+", known[name].sql))
+    for other in words:
+        if other != name and other in known and "MACRO" not in known[other].sql:
+            yield from _behind(other, known)
+    yield known[name]
+
+
+def question_of(
+    named: Named,
+    as_of: datetime | None = None,
+    first_release: bool = False,
+    all_revisions: bool = False,
+    weeks: Collection[date] | None = None,
+    tiers: Collection[str] | None = None,
+) -> Question:
+    """Which captures answer about ``named``. QueryError where several versions are asked for, or one that is not."""
+    if sum((as_of is not None, first_release, all_revisions)) > 1:
+        raise QueryError("several versions are asked for", "use one of --as-of, --first-release, --all-revisions")
+    view = View.LATEST
+    if as_of is not None:
+        view = View.AS_OF
+    elif first_release or all_revisions:
+        view = View.FIRST_RELEASE if first_release else View.ALL_REVISIONS
+    sources = sources_of(named)
+    # What findings and verdicts say is of now; and a view over every revision would join rows of different ones.
+    if named.table is None and (view is View.ALL_REVISIONS or (sources.reads_control and view is not View.LATEST)):
+        raise QueryError(f"{named.sql_name} is a view over the latest captures", "ask a table for its earlier versions")
+    return Question(tuple(sources.tables), view, as_of, weeks, tiers or None)
+
+
+def show(store: Store, engine: DuckDBPyConnection, named: Named, chosen: Collection[Capture]) -> None:
+    """Make ``named`` readable in ``engine`` under its SQL name, from the captures ``chosen`` alone."""
+    sources = sources_of(named)
+    by_table: dict[str, list[Capture]] = {name: [] for name in sources.tables}
+    for capture in chosen:
+        by_table[capture.table_name].append(capture)
+    for name, held in by_table.items():
+        store.show(engine, name, sources.tables[name], held)
+    if sources.reads_control:
+        with store.control.read() as connection:
+            copy_control_tables(connection, engine)
+    for extra in sources.views:
+        engine.execute(extra.sql)
+
+
+def fill(store: Store, engine: DuckDBPyConnection) -> None:
+    """Every relation of the published file, and the control tables, into ``engine``."""
+    fill_engine(store, engine, all_tables(), [extra for feed in load_feeds() for extra in views_of(feed)])
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Rows of one table or view: the values that its columns must have, which of its columns, from where, how many."""
+
+    named: Named
+    filters: Mapping[str, Sequence[Any]]
+    columns: tuple[str, ...] = ()
+    offset: int = 0
+    limit: int | None = None
+
+
+def columns_of(engine: DuckDBPyConnection, named: Named) -> list[str]:
+    """The names of the columns of what `show` made readable."""
+    return [row[0] for row in engine.execute(f"DESCRIBE {identifier(named.sql_name)}").fetchall()]
+
+
+def statement(engine: DuckDBPyConnection, ask: Ask) -> tuple[str, list[Any]]:
+    """SQL and its values for rows of what `show` made readable, the newest week first: in one order, whoever asks.
+
+    QueryError for columns that are not there.
+    """
+    there = columns_of(engine, ask.named)
+    where, values = ["true"], list[Any]()
+    for column, wanted in ask.filters.items():
+        if not wanted:
+            continue
+        _require(ask.named, there, column)
+        where.append(f"{identifier(column)} IN ({', '.join('?' * len(wanted))})")
+        values += wanted
+    for column in ask.columns:
+        _require(ask.named, there, column)
+    order = [*ask.named.table.grain, "revision"] if ask.named.table else there
+    by = ", ".join(f"{identifier(name)} DESC" if name == "week_ending" else identifier(name) for name in order)
+    only = f" LIMIT {int(ask.limit)}" if ask.limit is not None else ""
+    read = ", ".join(map(identifier, ask.columns)) or "*"
+    sql = f"SELECT {read} FROM {identifier(ask.named.sql_name)} WHERE {' AND '.join(where)} ORDER BY {by}"
+    return f"{sql}{only} OFFSET {int(ask.offset)}", values
+
+
+def _require(named: Named, there: Collection[str], column: str) -> None:
+    if column not in there:
+        raise QueryError(
+            f"{named.sql_name} has no column {column!r}; it has {', '.join(there)}", f"leave {column} away"
+        )
+
+
+def named_in(sql: str) -> list[str]:
+    """The captured tables that a statement can read, by the words in it; through views and macros too."""
+    words, tables = set(re.findall(r"\w+", sql)), all_tables()
+    extras = {extra.name: extra for feed in load_feeds() for extra in views_of(feed)}
+    for name in [*words]:
+        if name in extras:
+            words |= {word for extra in _behind(name, extras) for word in re.findall(r"\w+", extra.sql)}
+    return [name for name in tables if any(word == name or word.startswith(f"{name}_") for word in words)]
+
+
+def may_read(store: Store, sql: str) -> list[Capture]:
+    """Every capture that the rows of a statement may come from: rather too many than too few.
+
+    The latest ones of the tables in it; every revision where it names a macro of earlier versions.
+    """
+    names = named_in(sql)
+    is_earlier = re.search(r"_(asof|first_release|revisions)\b", sql) is not None
+    view = View.ALL_REVISIONS if is_earlier else View.LATEST
+    return store.select(Question(tuple(names), view)) if names else []
+
+
+def version_of(chosen: Collection[Capture]) -> str:
+    """The data version of ``chosen``."""
+    return data_version(one.capture_id for one in chosen)
+
+
+def likest(store: Store, named: Named, chosen: Collection[Capture], symbol: str) -> list[str]:
+    """The three symbols of ``chosen`` whose names are most like ``symbol``."""
+    if named.table is None or "symbol" not in (column.name for column in named.table.columns):
+        return []
+    likest_first = "ORDER BY jaro_winkler_similarity(symbol, ?) DESC, symbol LIMIT 3"
+    with store.engine() as engine:
+        show(store, engine, named, chosen)
+        sql = f"FROM (SELECT DISTINCT symbol FROM {identifier(named.sql_name)} WHERE symbol <> '') {likest_first}"
+        return [row[0] for row in engine.execute(sql, [symbol.upper()]).fetchall()]
