@@ -63,13 +63,14 @@ def _desk(ctx: typer.Context) -> Desk:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A bound socket, before anything is said of serving. SpineError where the address is taken, or not here."""
+    """A socket that listens, before anything is said of it. SpineError where the address is taken, or not here."""
     with ExitStack() as stack:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             listener = stack.enter_context(socket.socket(family, kind, protocol))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen(BACKLOG)  # who asks from now on waits until it is taken up
         except OSError as error:
             raise SpineError(f"{host}:{port}: {error.strerror}", "choose another: --port, or --host") from error
         stack.pop_all()
