@@ -116,11 +116,22 @@ class Answers:
         with maker:
             if found := self._open(key):
                 return found
-            path = Path(self._folder.name) / uuid.uuid4().hex
+            try:
+                return self._made(key, make)
+            finally:
+                with self._lock:
+                    self._makers.pop(key, None)
+
+    def _made(self, key: Hashable, make: Callable[[Path], Rendered]) -> tuple[Rendered, BinaryIO]:
+        path = Path(self._folder.name) / uuid.uuid4().hex
+        try:
             with self._engine():
                 rendered = make(path)
-            stream = path.open("rb")  # before it can be thrown away
-            self._keep(key, path, rendered)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        stream = path.open("rb")  # before it can be thrown away
+        self._keep(key, path, rendered)
         return rendered, stream
 
     @contextmanager
@@ -144,7 +155,6 @@ class Answers:
 
     def _keep(self, key: Hashable, path: Path, rendered: Rendered) -> None:
         with self._lock:
-            self._makers.pop(key, None)
             self._held[key] = (path, rendered)
             self._size += rendered.size
             while len(self._held) > 1 and self._size > self._budget:

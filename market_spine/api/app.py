@@ -20,7 +20,6 @@ from market_spine.api import problems
 from market_spine.api.desk import Desk
 from market_spine.api.messages import Messages
 from market_spine.api.routes import catalog, data, findings, health, readiness, uses, work
-from market_spine.domain.errors import SpineError
 
 PREFIX = "/api/v1"
 THREADS = 12  # that answer at once; the control database has 15 connections
@@ -88,7 +87,8 @@ async def _collect(desk: Desk) -> None:
 
 
 def _collect_once(desk: Desk) -> None:
+    """Told where it fails, and tried again."""
     try:
         desk.collect()
-    except SpineError as error:
-        structlog.get_logger().warning("uses_not_collected", cause=error.cause, remedy=error.remedy)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the lines are on disk, and the next look takes them
+        structlog.get_logger().warning("uses_not_collected", cause=str(error))

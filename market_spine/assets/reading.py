@@ -18,7 +18,6 @@ from market_spine.assets.views import views_of
 from market_spine.domain.captures import View
 from market_spine.domain.contracts import Table
 from market_spine.domain.errors import QueryError
-from market_spine.domain.serving import data_version
 from market_spine.domain.sqltext import identifier
 from market_spine.feeds import load_feeds
 from market_spine.store.manifest import Capture, Question
@@ -168,11 +167,6 @@ def may_read(store: Store, sql: str) -> list[Capture]:
     is_earlier = re.search(r"_(asof|first_release|revisions)\b", sql) is not None
     view = View.ALL_REVISIONS if is_earlier else View.LATEST
     return store.select(Question(tuple(names), view)) if names else []
-
-
-def version_of(chosen: Collection[Capture]) -> str:
-    """The data version of ``chosen``."""
-    return data_version(one.capture_id for one in chosen)
 
 
 def likest(store: Store, named: Named, chosen: Collection[Capture], symbol: str) -> list[str]:

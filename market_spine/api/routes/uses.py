@@ -17,6 +17,7 @@ from market_spine.api.security import Admin, Reader, desk_of
 from market_spine.api.selection import named_by
 from market_spine.domain.captures import as_of_instant
 from market_spine.store import consumption
+from market_spine.store.manifest import by_ids
 
 router = APIRouter(tags=["uses"])
 READ = problems.responses(401, 403, 404, 422, 429, 503)
@@ -63,6 +64,9 @@ def version(
     data_version: Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="X-Data-Version of an answer")],
 ) -> Version:
     """What answers with that version rest on."""
-    found = named_by(desk_of(request), data_version)
-    told(request, holder, rows=len(found))
-    return Version(data_version=data_version, captures=[CaptureRow(**capture_row(one)) for one in found])
+    desk = desk_of(request)
+    named = [one.capture_id for one in named_by(desk, data_version)]
+    with desk.store.control.read() as connection:  # again: which of them are current may have changed
+        found = by_ids(connection, named)
+    told(request, holder, rows=len(named))
+    return Version(data_version=data_version, captures=[CaptureRow(**capture_row(found[one])) for one in named])
