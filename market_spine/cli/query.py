@@ -56,19 +56,21 @@ def query(
     named, friday, moment = find(table), week_of(week), as_of_instant(as_of) if as_of else None
     weeks, tiers = [friday] if friday else None, [*map(str, tiers_of(tier))]
     question = question_of(named, moment, first_release, all_revisions, weeks, tiers)
-    _tell(open_store(settings_of(ctx.obj)), named, question, symbol, limit, form)
+    title = f"{named.sql_name}, {question.view}{f' {as_of}' if as_of else ''}"
+    _tell(open_store(settings_of(ctx.obj)), named, question, symbol, limit, form, title)
 
 
-def _tell(store: Store, named: Named, question: Question, symbol: str | None, limit: int | None, form: Format) -> None:
+def _tell(
+    store: Store, named: Named, question: Question, symbol: str | None, limit: int | None, form: Format, title: str
+) -> None:
     most = limit or (SCREEN if form is Format.TABLE else None)
     columns, rows = _rows(store, named, question, symbol, most, form)
     empty = "" if rows or form is not Format.TABLE else _why_empty(store, named, question, symbol)
     hides_version = frozenset() if question.view is not View.LATEST else VERSION
-    then = f" {cell(question.as_of)}" if question.as_of else ""
     extra = PROVENANCE | hides_version
     if form is Format.TABLE and not hides_version:
         columns, rows = _version_first(columns, rows)
-    show(Listing(columns, rows[:most], f"{named.sql_name}, {question.view}{then}", extra=extra, empty=empty), form)
+    show(Listing(columns, rows[:most], title, extra=extra, empty=empty), form)
     if most and len(rows) > most:
         note(f"the first {most:,} rows; more with --limit")
 

@@ -16,12 +16,12 @@ from market_spine_tests.cli.calls import Answer, Command, call
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One demo serves all: whoever asks it stays on one xdist worker."""
     for item in items:
-        if "demo_home" in getattr(item, "fixturenames", ()):
+        if "untouched_home" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("api"))
 
 
 @pytest.fixture(scope="session")
-def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def untouched_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of a demo, that nobody has asked anything. For copying only."""
     home = tmp_path_factory.mktemp("api") / "home"
     assert call("--home", str(home), "demo").code == 0
@@ -29,9 +29,9 @@ def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def served_home(demo_home: Path) -> Path:
+def served_home(untouched_home: Path) -> Path:
     """A copy that is asked, and remembers by whom; nothing else changes it."""
-    return Path(shutil.copytree(demo_home, demo_home.with_name("served")))
+    return Path(shutil.copytree(untouched_home, untouched_home.with_name("served")))
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +48,10 @@ def spine(served_home: Path) -> Command:
 
 
 @pytest.fixture
-def changed(demo_home: Path, tmp_path: Path) -> Iterator[Api]:
+def changed(untouched_home: Path, tmp_path: Path) -> Iterator[Api]:
     """A server over a copy, for tests that change the store."""
     home = tmp_path / "home"
-    shutil.copytree(demo_home, home)
+    shutil.copytree(untouched_home, home)
     with serving(home) as api:
         yield api
 

@@ -101,7 +101,7 @@ def test_a_server_that_is_killed_loses_no_use(own_home: Path) -> None:
         assert answered(url, token).status_code == 200
         process.send_signal(signal.SIGKILL)
         process.wait(30)
-    asked = "SELECT actor, table_name, status FROM core_consumption"
+    asked = "SELECT actor, table_name, status FROM core_consumption WHERE via = 'api'"
     assert call("sql", asked, "-f", "json").json() == [{"actor": "desk", "table_name": "otc_weeks", "status": 200}]
     with served(own_home) as (process, url):
         assert answered(url, token).status_code == 200

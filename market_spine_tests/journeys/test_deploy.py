@@ -29,8 +29,8 @@ DEPLOY = ROOT / "deploy"
 SYSTEMD, COMPOSE = DEPLOY / "systemd", DEPLOY / "compose"
 PROGRAMS = Path(sys.executable).parent
 INSTALLED = "/opt/market-spine/.venv/bin"
-SERVICES = ("code", "daemon", "metrics", "webserver")
-PORTS = {"code": "4266", "webserver": "3000", "metrics": "9187"}
+SERVICES = ("api", "code", "daemon", "metrics", "webserver")
+PORTS = {"api": "8000", "code": "4266", "webserver": "3000", "metrics": "9187"}
 START_SECONDS = 150  # four cold starts beside other tests; 12 s on an idle machine
 URL = "MARKET_SPINE_DAGSTER_URL"
 
