@@ -23,7 +23,9 @@ from market_spine.api.routes import catalog, data, findings, health, readiness, 
 
 PREFIX = "/api/v1"
 THREADS = 12  # that answer at once; the control database has 15 connections
-COLLECT_SECONDS = 30.0  # between two looks for uses to make rows of; whoever asks for uses has them made at once
+# Between two looks for uses to make rows of: 50,000 journal entries a year where something is always asked. Whoever asks
+# for uses has them made at once.
+COLLECT_SECONDS = 600.0
 ABOUT = """FINRA weekly OTC and ATS transparency data: rows in any version, whether they may be used yet, and what
 stands against it.
 
