@@ -20,12 +20,14 @@ from market_spine.api import problems
 from market_spine.api.desk import Desk
 from market_spine.api.messages import Messages
 from market_spine.api.routes import catalog, data, findings, health, readiness, uses, work
+from market_spine.store import outbox
 
 PREFIX = "/api/v1"
 THREADS = 12  # that answer at once; the control database has 15 connections
-# Between two looks for uses to make rows of: 50,000 journal entries a year where something is always asked. Whoever asks
-# for uses has them made at once.
-COLLECT_SECONDS = 600.0
+LOOK_SECONDS = 30.0  # between two looks at the uses that are on disk
+# Rows are made of them when the first is so old, or they are so many: 50,000 journal entries a year where something is
+# always asked, instead of a million. Whoever asks for uses has them made at once.
+COLLECT_SECONDS, COLLECT_BYTES = 600.0, 2 << 20
 ABOUT = """FINRA weekly OTC and ATS transparency data: rows in any version, whether they may be used yet, and what
 stands against it.
 
@@ -83,9 +85,13 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
 
 async def _collect(desk: Desk) -> None:
     """Uses are on disk already: what fails here is tried again, and is not lost."""
+    waited = 0.0
     while True:
-        await asyncio.sleep(COLLECT_SECONDS)
-        await run_in_threadpool(_collect_once, desk)
+        await asyncio.sleep(LOOK_SECONDS)
+        waited += LOOK_SECONDS
+        if waited >= COLLECT_SECONDS or outbox.size(desk.store.home) >= COLLECT_BYTES:
+            await run_in_threadpool(_collect_once, desk)
+            waited = 0.0
 
 
 def _collect_once(desk: Desk) -> None:

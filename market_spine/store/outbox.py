@@ -46,6 +46,14 @@ def append(home: Home, lines: Sequence[Line]) -> None:
         raise unwritable(path, home.uses, error) from error
 
 
+def size(home: Home) -> int:
+    """The bytes of the lines that wait."""
+    try:
+        return (home.uses / OPEN).stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _is_torn(stream: Any) -> bool:
     """Whether a process died in the middle of the last line; what that was about was never answered."""
     if stream.seek(0, os.SEEK_END) == 0:
