@@ -134,6 +134,16 @@ def test_collecting_again_adds_nothing(store: Store) -> None:
     assert (rows(store), collect(store, RUN), list(store.home.uses.iterdir())) == (3, 0, [])
 
 
+def test_many_uses_are_several_transactions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a busy day from holding the write lock for minutes."""
+    monkeypatch.setattr("market_spine.governance.consumption.MOST", 2)
+    put_down(store, [use() for _ in range(5)])
+    assert (collect(store, RUN), rows(store)) == (5, 5)
+    with store.control.read() as connection:
+        asked = "SELECT count(*) FROM core_batches WHERE table_name = 'core_consumption'"
+        assert connection.exec_driver_sql(asked).scalar_one() == 3
+
+
 def test_a_torn_line_takes_no_other_with_it(store: Store) -> None:
     """Prevents a kill in the middle of a line from losing the next one, which was answered."""
     put_down(store, [use()])
