@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import time_machine
 
-from market_spine.domain.serving import Scope
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine_tests.api.server import FRIDAY, Api, serving
 from market_spine_tests.cli.calls import Command, call
@@ -248,6 +247,7 @@ def test_an_anomaly_is_closed_once(changed: Api) -> None:
 
 def test_metrics_have_the_store_and_the_server(api: Api) -> None:
     """Prevents the server from being watched less than the store."""
+    assert api.get("data/otc_raw", params={"limit": 1}).status_code == 200
     answer = api.get("/metrics")
     assert answer.status_code == 200
     assert 'market_spine_api_requests_total{endpoint="data.table",method="GET",status="200"}' in answer.text
@@ -271,4 +271,3 @@ def test_health(changed: Api) -> None:
     for path in changed.desk.store.control.files:
         path.unlink(missing_ok=True)
     aside.rename(database)
-    assert Scope.READ in changed.tokens

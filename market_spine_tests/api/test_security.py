@@ -13,10 +13,8 @@ import duckdb
 import httpx
 import pytest
 import zstandard
-from fastapi.routing import APIRoute
 
 from market_spine.api import limits
-from market_spine.api.app import create_app
 from market_spine.domain.serving import Scope
 from market_spine.governance.tokens import revoke
 from market_spine.store.ledger import Run
@@ -67,13 +65,6 @@ def test_each_path_needs_its_scope(api: Api, scope: Scope) -> None:
         assert is_refused is not scope.covers(needed), (method, path, answer.text[:200])
         if is_refused:
             assert f"this needs {needed}" in answer.json()["detail"]
-
-
-def test_every_route_is_in_the_document(api: Api) -> None:
-    """Prevents the tests above from passing over a path that the document does not have."""
-    served = {route.path for route in create_app(api.desk).routes if isinstance(route, APIRoute)}
-    assert served <= {path for _, path in routes(api)} | served
-    assert {path for _, path in routes(api)} >= {path for path in served if path.startswith("/api")}
 
 
 def bearer(text: str) -> dict[str, str]:
