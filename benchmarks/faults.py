@@ -124,14 +124,17 @@ def play(fault: Fault, base: Path, twin: Path, work: Path) -> Ending:
 
 
 def _judge(ending: Ending, fault: Fault) -> None:
-    """Of the two answers the one that has to be an error, or a finding, is one, in words, with a remedy."""
+    """Of the two answers the one that has to be an error, or a finding, is one, in words; what is told has a remedy."""
     if fault.stops_command and ending.told.code == 0:
         ending.wrong.append("the command said nothing")
+    if fault.tells not in ending.told.output:
+        ending.wrong.append("the command was over before it was struck")
     if fault.is_found and ending.verified.code == 0:
         ending.wrong.append("spine verify found nothing")
     for answer in (ending.told, ending.verified):
         ending.wrong += [f"{word!r} was shown: {answer.cause}" for word in RAW if word in answer.output]
-    if not (ending.told.remedies or ending.verified.remedies):
+    is_told = ending.told.code != 0 or ending.verified.code != 0  # a load reads the clock once: a jump may do no harm
+    if is_told and not (ending.told.remedies or ending.verified.remedies):
         ending.wrong.append("no remedy was named")
 
 

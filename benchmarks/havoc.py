@@ -48,6 +48,7 @@ class Fault:
     stops_command: bool = True
     is_found: bool = False
     needs_mount: bool = False
+    tells: str = ""  # what the command has to have shown: that it was struck
 
 
 def mount(*words: str) -> None:
@@ -150,23 +151,28 @@ def read_only(part: str) -> Callable[[Place], Hurt]:
 CLOCK = """
 import sys, threading, time
 import time_machine
-first, second, after = (float(one) for one in sys.argv.pop(1).split(","))
-traveller = time_machine.travel(time.time() + first, tick=True).start()
+from pathlib import Path
+before, during = (float(one) for one in sys.argv.pop(1).split(","))
+traveller = time_machine.travel(time.time() + before, tick=True).start()
+captures = Path(sys.argv[sys.argv.index("--home") + 1]) / "captures"
+there = set(captures.rglob("*.parquet"))
 def jump():
-    threading.Event().wait(after)
-    traveller.shift(second - first)
-if after:
+    while set(captures.rglob("*.parquet")) <= there:
+        threading.Event().wait(0.02)
+    traveller.shift(during - before)
+    print("the clock jumped", file=sys.stderr, flush=True)
+if during != before:
     threading.Thread(target=jump, daemon=True).start()
 from market_spine.cli import main
 main()
 """
 
 
-def clock(before: float, during: float = 0.0, after: float = 0.0) -> Callable[[Place], Hurt]:
-    """The clock of every command is off by ``before`` seconds, and by ``during`` once it has run for ``after``."""
+def clock(before: float, during: float | None = None) -> Callable[[Place], Hurt]:
+    """The clock of every command is off by ``before`` seconds, and by ``during`` from its first new capture on."""
 
     def strike(place: Place) -> Hurt:
-        place.program = (sys.executable, "-c", CLOCK, f"{before},{during},{after}")
+        place.program = (sys.executable, "-c", CLOCK, f"{before},{before if during is None else during}")
 
         def right() -> None:
             place.program = ()
@@ -279,7 +285,7 @@ FAULTS = (
         for name, seconds in (("an hour", 3600), ("a day", 86400), ("a year", 31536000))
     ),
     *(
-        Fault(f"clock back by {name} during a load", clock(0, -seconds, 2.5), stops_command=False)
+        Fault(f"clock back by {name} during a load", clock(0, -seconds), stops_command=False, tells="the clock jumped")
         for name, seconds in (("an hour", 3600), ("a year", 31536000))
     ),
     Fault("capture truncated", _hurt_file(_captures, cut), stops_command=False, is_found=True),
