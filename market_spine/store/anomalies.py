@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from market_spine.domain.trust import AnomalyChange
+from market_spine.store.columns import possible
 from market_spine.store.ledger import Draft
 from market_spine.store.trust_tables import ANOMALIES, ANOMALY_LOG
 
@@ -37,14 +38,14 @@ def since(connection: sa.Connection, domain: str, moment: datetime) -> list[Row]
 
 def by_id(connection: sa.Connection, anomaly_id: int) -> Row | None:
     """One anomaly, open or not."""
-    found = connection.execute(sa.select(ANOMALIES).where(A.id == anomaly_id)).mappings().first()
+    found = connection.execute(sa.select(ANOMALIES).where(A.id.in_(possible([anomaly_id])))).mappings().first()
     return dict(found) if found else None
 
 
 def history(connection: sa.Connection, anomaly_id: int) -> list[Row]:
     """Everything that happened to one anomaly, in order."""
     log = ANOMALY_LOG.c
-    select = sa.select(ANOMALY_LOG).where(log.anomaly_id == anomaly_id).order_by(log.seq)
+    select = sa.select(ANOMALY_LOG).where(log.anomaly_id.in_(possible([anomaly_id]))).order_by(log.seq)
     return [dict(row) for row in connection.execute(select).mappings()]
 
 

@@ -6,6 +6,7 @@ published DuckDB file all read them alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,14 @@ from market_spine.domain.errors import DamageError
 
 REBUILD = "spine rebuild  # restores it from landing"
 MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+MOST_NUMBER = 2**31 - 1  # of the number of an item: PostgreSQL takes no larger one, not even to look for it
+
+
+def possible(numbers: Iterable[int]) -> list[int]:
+    """Those of ``numbers`` that a row can have."""
+    return [one for one in numbers if 0 < one <= MOST_NUMBER]
 
 
 def moment_text(moment: datetime) -> str:

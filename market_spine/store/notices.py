@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from market_spine.domain.operations import NoticeState, ReceiptState
 from market_spine.domain.trust import Readiness
+from market_spine.store.columns import possible
 from market_spine.store.ledger import Draft
 from market_spine.store.operations_tables import NOTICE_RECEIPTS, NOTICES, SUBSCRIPTIONS
 from market_spine.store.trust_tables import ANOMALIES, ANOMALY_LOG, READINESS, READINESS_LOG
@@ -49,7 +50,7 @@ def notices(connection: sa.Connection, domain: str | None = None, open_only: boo
 
 def notice(connection: sa.Connection, number: int) -> Row | None:
     """One notice."""
-    return next(iter(_rows(connection, sa.select(NOTICES).where(N.id == number))), None)
+    return next(iter(_rows(connection, sa.select(NOTICES).where(N.id.in_(possible([number]))))), None)
 
 
 def known(connection: sa.Connection, keys: Collection[str]) -> set[str]:

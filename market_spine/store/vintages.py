@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from market_spine.domain.errors import CalendarError
 from market_spine.domain.vintages import Vintage
+from market_spine.store.columns import possible
 from market_spine.store.differences import RESTORE
 from market_spine.store.ledger import Draft
 from market_spine.store.trust_tables import CALENDAR_VINTAGES
@@ -40,7 +41,7 @@ def newest(connection: sa.Connection) -> Recorded | None:
 
 def by_number(connection: sa.Connection, number: int) -> Recorded | None:
     """The vintage of that number, or None."""
-    found = _read(connection, sa.select(CALENDAR_VINTAGES).where(V.vintage == number))
+    found = _read(connection, sa.select(CALENDAR_VINTAGES).where(V.vintage.in_(possible([number]))))
     return found[0] if found else None
 
 

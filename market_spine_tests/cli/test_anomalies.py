@@ -248,6 +248,11 @@ def test_resolve_closes_it_and_nothing_else(desk: Desk) -> None:
 
 REFUSED = [
     ("show 99", "there is no anomaly 99", "see them with: spine anomalies list --all"),
+    (
+        "show 100000000000000000000",
+        "there is no anomaly 100000000000000000000",
+        "see them with: spine anomalies list --all",
+    ),
     ("resolve 99 --note x", "there is no anomaly 99", "see them with: spine anomalies list --all"),
     ("resolve 1 --note x", "was resolved at 2025-12-15 15:03 UTC by finra.", "spine anomalies show 1"),
     ("resolve 2 --note ''", "not resolved without a reason", "add --note"),

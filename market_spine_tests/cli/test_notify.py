@@ -125,6 +125,7 @@ WRONG = [
     (("snooze", "x", "--for", "4h"), "there is no subscription 'x'", "spine notify list"),
     (("snooze", "x", "--until", "2001-01-01 10:00"), "2001-01-01 10:00 UTC is over", "--off"),
     (("ack", "9"), "there is no notice 9", "spine notify notices --all"),
+    (("ack", "100000000000000000000"), "there is no notice 100000000000000000000", "spine notify notices --all"),
     (("show", "9"), "there is no notice 9", "spine notify notices --all"),
     (("retry",), "which receipts?", "--all"),
     (("retry", "9"), "not FAILED, or not there: receipt 9", "spine notify receipts"),

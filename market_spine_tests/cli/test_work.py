@@ -60,6 +60,7 @@ REFUSED = [
     (["retry", "7"], "there is no work item 7", "spine work list"),
     (["cancel", "7"], "there is no work item 7", "spine work list"),
     (["show", "7"], "there is no work item 7", "spine work list --all"),
+    (["show", "100000000000000000000"], "there is no work item 100000000000000000000", "spine work list --all"),
     (["enqueue", "otc.backfill_range", "-w", "2025-11-14"], "is not done week by week", "otc.weekly_refresh"),
     (["enqueue", "otc/tier_split", "-w", "2025-11-14"], "is not done week by week", "spine run otc/tier_split"),
     (["enqueue", PIPELINE], "no week is named", "--week-ending"),
