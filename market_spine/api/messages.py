@@ -53,7 +53,12 @@ class Messages:
         try:
             await self.app(scope, _bounded(headers, receive), answered)
         finally:
-            _log(scope, told, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            traffic.count(scope, told.status, seconds)
+            try:
+                _log(scope, told, seconds)
+            except (OSError, ValueError):  # a full disk, or a stream that is closed: no fault of the request's, and
+                traffic.UNLOGGED.inc()  # nothing that the log could tell
             structlog.contextvars.unbind_contextvars("request_id")
 
 
@@ -91,4 +96,3 @@ def _log(scope: Scope, told: _Told, seconds: float) -> None:
         "client": scope["client"][0] if scope.get("client") else None,
     }
     (log.info if told.status in EXPECTED else log.warning)("api_request", **line)
-    traffic.count(scope, told.status, seconds)

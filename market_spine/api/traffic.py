@@ -21,6 +21,9 @@ SECONDS = Histogram(
     buckets=(0.005, 0.02, 0.1, 0.5, 2, 10),
     registry=REGISTRY,
 )
+UNLOGGED = Counter(
+    "market_spine_api_unlogged", "Requests whose line could not be written into the log.", registry=REGISTRY
+)
 
 
 def count(scope: Scope, status: int, seconds: float) -> None:
