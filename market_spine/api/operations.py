@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from market_spine.api.models import TIER, WEEK, CaptureRow, Change
+from market_spine.store.columns import MOST_NUMBER
 
 
 class CatalogEntry(BaseModel):
@@ -19,6 +20,7 @@ class CatalogEntry(BaseModel):
     version: str | None
     stage: str | None
     description: str
+    is_alias: bool = Field(description="Whether it is a table's longer name")
 
 
 class Catalog(BaseModel):
@@ -148,7 +150,7 @@ class Numbers(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: list[Annotated[int, Field(ge=1, le=2**31 - 1)]] = Field(
+    ids: list[Annotated[int, Field(ge=1, le=MOST_NUMBER)]] = Field(
         min_length=1, max_length=1000, description="Their numbers", examples=[[1]]
     )
 

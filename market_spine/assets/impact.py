@@ -6,12 +6,12 @@ columns and partitions (`governance.impact`, `governance.staleness`), and showin
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from market_spine.assets.names import Named, captured, nearest
+from market_spine.assets.reads import reads_of_extra
 from market_spine.assets.tables import derived_of, lineage_of
 from market_spine.assets.views import OWN, views_of
 from market_spine.domain.contracts import Table
@@ -98,7 +98,7 @@ def views_over(tables: Collection[str]) -> dict[str, list[str]]:
     for feed in load_feeds():
         own = {name.replace("{f}", feed.name) for name in OWN}
         for extra in views_of(feed):
-            read = sorted(set(re.findall(r"\w+", extra.sql)) & set(tables))
-            if read and extra.name in own:
+            read = sorted(reads_of_extra(extra).tables.keys() & set(tables)) if extra.name in own else []
+            if read:
                 found[extra.name] = read
     return found

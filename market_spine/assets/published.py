@@ -1,24 +1,13 @@
 """The published file as the last asset of a feed's graph."""
 
-from pathlib import Path
-
 import dagster as dg
 
 from market_spine.assets import readiness
 from market_spine.assets.calculations import OWNERS
+from market_spine.assets.reading import publish_all
 from market_spine.assets.spine import Spine
-from market_spine.assets.tables import steps_of, tables_of
-from market_spine.assets.views import views_of
+from market_spine.assets.tables import steps_of
 from market_spine.domain.contracts import Feed
-from market_spine.feeds import load_feeds
-from market_spine.store.publish import publish
-
-
-def publish_all(spine: Spine, feed: Feed) -> Path:
-    """Build the published file, one for all feeds, and swap it in; its path."""
-    every = dict.fromkeys((*load_feeds(), feed))
-    tables = {name: table for one in every for name, table in tables_of(one).items()}
-    return publish(spine.store, tables, [view for one in every for view in views_of(one)])
 
 
 def published_asset(feed: Feed) -> dg.AssetsDefinition:
@@ -39,7 +28,7 @@ def published_asset(feed: Feed) -> dg.AssetsDefinition:
     )
     def body(context: dg.AssetExecutionContext, spine: dg.ResourceParam[Spine]) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes the bare class only
         spine.store.ensure()
-        path = publish_all(spine, feed)
+        path = publish_all(spine.store, feed)
         context.log.info(f"published {path}")
         return dg.MaterializeResult(
             metadata={

@@ -6,22 +6,24 @@ look (`cli`, `api`), and writing down who read them (`governance.consumption`).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from market_spine.assets.names import Named, all_tables
+from market_spine.assets.reads import Reads, reads_of, reads_of_extra
+from market_spine.assets.tables import tables_of
 from market_spine.assets.views import views_of
 from market_spine.domain.captures import View
-from market_spine.domain.contracts import Table
+from market_spine.domain.contracts import Feed, Table
 from market_spine.domain.errors import QueryError
 from market_spine.domain.sqltext import identifier
 from market_spine.feeds import load_feeds
 from market_spine.store.manifest import Capture, Question
-from market_spine.store.publish import Extra, copy_control_tables
+from market_spine.store.publish import Extra, copy_control_tables, publish
 from market_spine.store.publish import fill as fill_engine
 from market_spine.store.store import Store
 
@@ -43,20 +45,17 @@ def sources_of(named: Named) -> Sources:
     """The sources of ``named``; of a table, itself."""
     if named.table is not None:
         return Sources({named.sql_name: named.table}, (), False)
-    known = {extra.name: extra for extra in views_of(named.feed)}
-    views = tuple(_behind(named.sql_name, known))
-    words = {word for extra in views for word in re.findall(r"\w+", extra.sql)}
-    tables = {name: table for name, table in all_tables().items() if name in words}
-    return Sources(tables, views, any(word.startswith("core_") for word in words))
+    earlier = [extra for extra in views_of(named.feed) if not (extra.is_macro or extra.is_alias)]
+    (place,) = (number for number, extra in enumerate(earlier) if extra.name == named.sql_name)
+    reads = reads_of_extra(earlier[place])
+    # Views are made in the order in which they stand; those that read something else as well are not among these.
+    on_the_way = [one for one in earlier[:place] if _is_within(reads_of_extra(one), reads)]
+    tables = {name: table for name, table in all_tables().items() if name in reads.tables}
+    return Sources(tables, (*on_the_way, earlier[place]), bool(reads.control))
 
 
-def _behind(name: str, known: Mapping[str, Extra]) -> Iterator[Extra]:
-    """The views that ``name`` reads, then itself."""
-    words = dict.fromkeys(re.findall(r"\w+", known[name].sql))
-    for other in words:
-        if other != name and other in known and "MACRO" not in known[other].sql:
-            yield from _behind(other, known)
-    yield known[name]
+def _is_within(one: Reads, other: Reads) -> bool:
+    return one.tables.keys() <= other.tables.keys() and one.control <= other.control
 
 
 def question_of(
@@ -99,7 +98,24 @@ def show(store: Store, engine: DuckDBPyConnection, named: Named, chosen: Collect
 
 def fill(store: Store, engine: DuckDBPyConnection) -> None:
     """Every relation of the published file, and the control tables, into ``engine``."""
-    fill_engine(store, engine, all_tables(), [extra for feed in load_feeds() for extra in views_of(feed)])
+    fill_engine(store, engine, *_relations(load_feeds()))
+
+
+def publish_all(store: Store, *more: Feed) -> Path:
+    """Build the published file, one for all feeds and ``more``, and swap it in; its path."""
+    return publish(store, *_relations(dict.fromkeys((*load_feeds(), *more))))
+
+
+def publish_again(store: Store) -> None:
+    """As `publish_all` where there is a published file: what was recorded just now is in it."""
+    if store.home.published.exists():
+        publish_all(store)
+
+
+def _relations(feeds: Iterable[Feed]) -> tuple[dict[str, Table], list[Extra]]:
+    every = list(feeds)
+    tables = {name: table for feed in every for name, table in tables_of(feed).items()}
+    return tables, [extra for feed in every for extra in views_of(feed)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,25 +164,16 @@ def _require(named: Named, there: Collection[str], column: str) -> None:
         )
 
 
-def named_in(sql: str) -> list[str]:
-    """The captured tables that a statement can read, by the words in it; through views and macros too."""
-    words, tables = set(re.findall(r"\w+", sql)), all_tables()
-    extras = {extra.name: extra for feed in load_feeds() for extra in views_of(feed)}
-    for name in [*words]:
-        if name in extras:
-            words |= {word for extra in _behind(name, extras) for word in re.findall(r"\w+", extra.sql)}
-    return [name for name in tables if any(word == name or word.startswith(f"{name}_") for word in words)]
-
-
 def may_read(store: Store, sql: str) -> list[Capture]:
     """Every capture that the rows of a statement may come from: rather too many than too few.
 
-    The latest ones of the tables in it; every revision where it names a macro of earlier versions.
+    Of a moment (``_asof``), and where it reads files itself, every revision.
     """
-    names = named_in(sql)
-    is_earlier = re.search(r"_(asof|first_release|revisions)\b", sql) is not None
-    view = View.ALL_REVISIONS if is_earlier else View.LATEST
-    return store.select(Question(tuple(names), view)) if names else []
+    reads = reads_of(sql)
+    by_view: dict[View, list[str]] = {}
+    for name, view in reads.tables.items() if reads else dict.fromkeys(all_tables(), View.AS_OF).items():
+        by_view.setdefault(View.ALL_REVISIONS if view is View.AS_OF else view, []).append(name)
+    return [one for view, names in by_view.items() for one in store.select(Question(tuple(names), view))]
 
 
 def likest(store: Store, named: Named, chosen: Collection[Capture], symbol: str) -> list[str]:

@@ -45,7 +45,8 @@ def views_of(feed: Feed) -> Sequence[Extra]:
         if (target := feed.sql_name(short)) in known:
             for name in (pattern.format(p=feed.long_prefix) for pattern in patterns):
                 sql = f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {target}"
-                extras.append(Extra(name, sql, f"{target} under its long name, for queries that were written with it."))
+                told = f"{target} under its long name, for queries that were written with it."
+                extras.append(Extra(name, sql, told, is_alias=True))
     return [*extras, *trust_views(feed)]
 
 

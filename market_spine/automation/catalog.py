@@ -10,12 +10,10 @@ from market_spine.assets.views import views_of
 from market_spine.automation.pipelines import pipelines_of
 from market_spine.feeds import load_feeds
 
-ALIAS = "another name of"
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A table, view, macro or pipeline. Grain, version and stage are a table's; a view is told by what it reads."""
+    """A table, view, macro or pipeline. Grain, version and stage are a table's."""
 
     kind: str
     name: str
@@ -23,11 +21,7 @@ class Entry:
     version: str | None
     stage: str | None
     description: str
-
-    @property
-    def is_alias(self) -> bool:
-        """Whether it is a table's longer name."""
-        return self.kind == "view" and self.description.startswith(ALIAS)
+    is_alias: bool = False  # a table's longer name
 
 
 def entries() -> list[Entry]:
@@ -39,20 +33,11 @@ def entries() -> list[Entry]:
             grain, version = ", ".join(one.grain), versions.get(name, "1.0")
             found.append(Entry("table", name, grain, version, one.stage.value, one.description))
         for extra in views_of(feed):
-            is_macro = "MACRO" in extra.sql
-            told = f"macro {extra.sql.partition(' MACRO ')[2].partition(' AS ')[0]}" if is_macro else _of(extra.sql)
-            found.append(Entry("view", extra.name, None, None, None, told))
+            kind = "macro" if extra.is_macro else "view"
+            found.append(Entry(kind, extra.name, None, None, None, extra.description, extra.is_alias))
         for pipeline in pipelines_of(feed).values():
             found.append(Entry("pipeline", pipeline.name, None, None, None, pipeline.description))
     return found
-
-
-def _of(sql: str) -> str:
-    """The tables that a view reads."""
-    words = sql.replace("\n", " ").split()
-    names = [words[place + 1] for place, word in enumerate(words[:-1]) if word in ("FROM", "JOIN")]
-    is_alias = sql.partition(" AS ")[2].split() == ["SELECT", "*", "FROM", *names]
-    return f"{ALIAS if is_alias else 'over'} {', '.join(dict.fromkeys(names))}"
 
 
 def dedented(sql: str) -> str:

@@ -21,7 +21,7 @@ import dagster as dg
 from market_spine.assets import readiness, scope
 from market_spine.assets.expected import schedule_of
 from market_spine.assets.partitions import PARTITION_TAG, ranges
-from market_spine.assets.published import publish_all
+from market_spine.assets.reading import publish_all
 from market_spine.assets.spine import Spine
 from market_spine.assets.tables import derived_of
 from market_spine.automation.declare import declare
@@ -76,7 +76,7 @@ def _readiness_sensor(feed: Feed) -> dg.SensorDefinition:
             context.log.info(one.message)
         told, weeks = _untold(context, spine, feed, cursor.get("told", 0))
         if found or weeks:
-            publish_all(spine, feed)
+            publish_all(spine.store, feed)
         # ``seen`` was read before judging: what others have committed meanwhile is news for the next tick.
         after = json.dumps(seen | {"next_at": _next_at(spine, feed, now), "told": told})
         if not weeks:

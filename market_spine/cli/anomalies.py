@@ -145,7 +145,7 @@ def resolve(
     """
     import getpass
 
-    from market_spine.cli.care import publish_again
+    from market_spine.assets.reading import publish_again
     from market_spine.cli.state import open_store, settings_of, written_now
     from market_spine.governance import anomalies
 

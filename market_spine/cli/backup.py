@@ -146,13 +146,13 @@ def restore(ctx: typer.Context, folder: FolderArgument, form: FormatOption = For
 
 def _declare_and_publish(store: Store) -> None:
     """What no journal holds, since it follows from the code and from the rest."""
+    from market_spine.assets.reading import publish_all
     from market_spine.automation.declare import declare
-    from market_spine.cli.care import publish_now
     from market_spine.cli.state import feeds
 
     for feed in feeds():
         declare(store, feed)
-    publish_now(store)
+    publish_all(store)
 
 
 def _differs(path: Path, data: bytes) -> bool:

@@ -9,6 +9,7 @@ import typer
 
 from market_spine.cli.options import LimitOption, OneTierOption, TierOption, WeekOption, shown_tiers, week_of
 from market_spine.cli.output import Format, FormatOption, Listing, cell, code, limited, say, show
+from market_spine.domain.captures import View
 from market_spine.domain.errors import PartitionError, QueryError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def diff(
     Example: spine captures diff otc_raw --week-ending 2025-11-07 --tier OTC
     """
     from market_spine.assets.names import all_tables
-    from market_spine.cli.state import control_tables, open_store, settings_of
+    from market_spine.cli.state import control_tables, open_store, settings_of, used
     from market_spine.store.compare import compare
 
     store = open_store(settings_of(ctx.obj))
@@ -155,6 +156,7 @@ def diff(
     with store.engine() as engine:
         found = _compared(store, engine, table, old, new, compare)
     rows = [_typed(row) for row in found.changes]
+    used(store, [old, new], new.table_name, View.ALL_REVISIONS, form, len(rows))
     if form is Format.TABLE:
         _headline(found, old, new)
     limited(Listing(found.columns, rows, empty="no differences"), form, limit, 40)

@@ -16,7 +16,6 @@ from market_spine.domain.errors import SpineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from market_spine.store.differences import Difference
     from market_spine.store.store import Store
@@ -74,26 +73,11 @@ def publish(ctx: typer.Context) -> None:
 
     Example: spine publish
     """
+    from market_spine.assets.reading import publish_all
     from market_spine.cli.state import open_store, settings_of
 
-    path = publish_now(open_store(settings_of(ctx.obj)))
+    path = publish_all(open_store(settings_of(ctx.obj)))
     say(f"published {escaped(str(path))} ({path.stat().st_size:,} bytes)")
-
-
-def publish_now(store: Store) -> Path:
-    """Build the published file anew; its path."""
-    from market_spine.assets.names import all_tables
-    from market_spine.assets.views import views_of
-    from market_spine.cli.state import feeds
-    from market_spine.store.publish import publish as build
-
-    return build(store, all_tables(), [extra for feed in feeds() for extra in views_of(feed)])
-
-
-def publish_again(store: Store) -> None:
-    """Build the published file anew where there is one: what was recorded just now is in it."""
-    if store.home.published.exists():
-        publish_now(store)
 
 
 def verify(ctx: typer.Context, form: FormatOption = Format.TABLE) -> None:
@@ -119,6 +103,7 @@ def rebuild(
 
     Example: spine rebuild --plan
     """
+    from market_spine.assets.reading import publish_all
     from market_spine.assets.rebuild import rebuild as replay
     from market_spine.assets.wholeness import look_through
     from market_spine.cli.state import feeds, settings_of
@@ -132,7 +117,7 @@ def rebuild(
         )
     report = replay(spine, feeds(), swap=not plan)
     if report.swapped:
-        publish_now(spine.store)  # the one that is there names files which are no longer the store's
+        publish_all(spine.store)  # the one that is there names files which are no longer the store's
     if form is Format.TABLE:
         say(f"{report.rebuilt:,} captures made again and compared, {report.kept:,} kept as they are")
         if report.swapped and report.ailment:
@@ -191,6 +176,7 @@ def gc(
 
     Example: spine gc --dry-run
     """
+    from market_spine.assets.reading import publish_again
     from market_spine.cli.state import open_store, settings_of
     from market_spine.settings import clock
     from market_spine.store.gc import collect

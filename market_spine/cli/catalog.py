@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from market_spine.domain.contracts import Table
 
 
+KINDS = {
+    "table": "Tables",
+    "view": "Views",
+    "macro": 'Macros (spine sql "FROM NAME(...)")',
+    "pipeline": "Pipelines (spine run NAME)",
+}
+
+
 def catalog(
     table: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="One table in full.")] = None,
     form: FormatOption = Format.TABLE,
@@ -35,7 +43,7 @@ def catalog(
     if form is not Format.TABLE:
         show(Listing([one.name for one in fields(Entry)], [astuple(one) for one in listed]), form)
         return
-    for kind, title in (("table", "Tables"), ("view", "Views"), ("pipeline", "Pipelines (spine run NAME)")):
+    for kind, title in KINDS.items():
         chosen = [one for one in listed if one.kind == kind and not one.is_alias]
         columns = ["name", "version", "description"] if kind == "table" else ["name", "description"]
         rows = [[getattr(one, column) for column in columns] for one in chosen]

@@ -87,9 +87,9 @@ def demo(
 
 
 def _play_all(state: State, keep: bool) -> None:
+    from market_spine.assets.reading import publish_again
     from market_spine.automation.export import export
     from market_spine.cli import demo_story
-    from market_spine.cli.care import publish_again
     from market_spine.cli.state import feeds, open_instance
     from market_spine.store.ledger import Run
 
@@ -112,10 +112,9 @@ def _play_all(state: State, keep: bool) -> None:
 
 def _play_scenario(state: State, name: Name) -> None:
     """One scenario, in a home of its own."""
-    from market_spine.assets.reading import fill
+    from market_spine.assets.reading import fill, publish_again
     from market_spine.automation.pipelines import find
     from market_spine.cli import demo_story
-    from market_spine.cli.care import publish_again
     from market_spine.cli.scenario import Ending, Stage
     from market_spine.cli.scenarios import SCENARIOS
     from market_spine.cli.state import feeds, open_instance

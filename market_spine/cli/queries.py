@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from market_spine.store.listings import SHORT_ID
+
 if TYPE_CHECKING:
     from datetime import date
 
     from duckdb import DuckDBPyConnection
 
 Rows = list[tuple[Any, ...]]
-
-# Eight digits that stand for a capture id on the screen and on the command line.
-SHORT = "left(sha256({}), 8)"
 
 REJECTS = """
     SELECT week_ending, tier, table_name AS "table", part_no, line_no AS line, reason_code AS reason, detail, raw_text,
@@ -26,7 +25,7 @@ DELIVERIES = f"""
     SELECT week_ending, tier, action, source_kind AS source,
            CASE WHEN source_kind = 'file' THEN parse_filename(source_name) ELSE left(source_name, 40) END AS name,
            line_count AS lines, week_source AS "week found by", fetched_at,
-           {SHORT.format("capture_id")} AS capture, reason, source_name, landing_id
+           {SHORT_ID.format("capture_id")} AS capture, reason, source_name, landing_id
     FROM core_deliveries WHERE {{filters}} ORDER BY fetched_at DESC, week_ending DESC, tier
 """
 QUALITY = """
@@ -65,7 +64,7 @@ def listed(engine: DuckDBPyConnection, sql: str, **wanted: object) -> tuple[list
 
 def capture_ids(engine: DuckDBPyConnection, text: str) -> list[str]:
     """The capture ids that ``text`` means: itself, or those whose short id begins with it."""
-    short = SHORT.format("capture_id")
+    short = SHORT_ID.format("capture_id")
     sql = f"SELECT capture_id FROM core_manifest WHERE capture_id = ? OR starts_with({short}, ?) ORDER BY 1"
     return [row[0] for row in engine.execute(sql, [text, text.lower()]).fetchall()]
 

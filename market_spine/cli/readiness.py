@@ -79,8 +79,8 @@ def readiness(
 
 def _judge(store: Store, run: Run, feed: Feed, week: date | None) -> None:
     """Judge one week or all; where a verdict changed, whoever reads the published file is to know."""
+    from market_spine.assets.reading import publish_again
     from market_spine.assets.scope import judge, scope_of
-    from market_spine.cli.care import publish_again
     from market_spine.store.readiness import held, weeks_captured
 
     with store.control.read() as connection:

@@ -13,6 +13,7 @@ import typer
 from market_spine.cli.captures import SEE, chosen_capture
 from market_spine.cli.options import OneTierOption, WeekOption, shown_tiers, week_of
 from market_spine.cli.output import Format, FormatOption, Listing, cell, escaped, note, say, show
+from market_spine.domain.captures import View
 from market_spine.domain.errors import QueryError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def impact(
     Example: spine captures impact otc_raw --week-ending 2025-11-07 --tier OTC
     """
     from market_spine.assets.tables import derived_of
-    from market_spine.cli.state import collected, control_tables, open_store, settings_of
+    from market_spine.cli.state import collected, control_tables, open_store, settings_of, used
     from market_spine.governance.restatement import impact as compared
 
     _refuse_other_tables(capture)
@@ -50,7 +51,9 @@ def impact(
     with control_tables(store) as engine:
         after = chosen_capture(store, engine, capture, week_of(week), shown_tiers(tier))
     feed = _feed_of(after.table_name)
-    found = compared(store, feed, derived_of(feed), _before(store, after), after)
+    before = _before(store, after)
+    found = compared(store, feed, derived_of(feed), before, after)
+    used(store, [before, after], after.table_name, View.ALL_REVISIONS, form)
     if form is Format.TABLE:
         _tell(found)
     else:

@@ -152,7 +152,7 @@ def written_now() -> Run:
     return Run(name, name, clock())
 
 
-def used(store: Store, chosen: Sequence[Capture], table: str, version: str, form: str, rows: int) -> None:
+def used(store: Store, chosen: Sequence[Capture], table: str, version: str, form: str, rows: int | None = None) -> None:
     """Put down what a command is about to show of captures, and to whom; what has none is nobody's data."""
     import getpass
 

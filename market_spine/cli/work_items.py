@@ -106,9 +106,7 @@ def list_(
 
     shown: Sequence[str] = state or ([] if every else [*work.OPEN, WorkState.FAILED])
     with _store(ctx).control.read() as connection:
-        rows = work.items(connection, states=shown)
-    weeks, tiers = week_of(week), shown_tiers(tier)
-    chosen = [row for row in rows if weeks in (None, row["week_ending"]) and (not tiers or row["tier"] in tiers)]
+        chosen = work.items(connection, states=shown, week_ending=week_of(week), tiers=shown_tiers(tier))
     if form is Format.TABLE:
         limited(_listing(chosen), form, limit)
     else:

@@ -78,4 +78,4 @@ def _versions(lines: Any, connection: Any) -> Iterator[Mapping[str, str]]:
     there = rows_of.present(connection, DATA_VERSIONS.c.data_version, [*named])
     for version, capture_ids in named.items():
         if version not in there:
-            yield from ({"data_version": version, "capture_id": one} for one in capture_ids)
+            yield from ({"data_version": version, "capture_id": one} for one in sorted(set(capture_ids)))

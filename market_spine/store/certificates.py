@@ -62,7 +62,11 @@ def ids_for(draft: Draft, domain: str, week_ending: date, ready_for: str) -> lis
 
 
 def listed(
-    connection: sa.Connection, week_ending: date | None = None, ready_for: str | None = None, every: bool = False
+    connection: sa.Connection,
+    week_ending: date | None = None,
+    ready_for: str | None = None,
+    every: bool = False,
+    certificate_id: str | None = None,
 ) -> list[Row]:
     """Certificates with ``is_in_force``, ``issued_at`` and ``issued_by`` (of the last time), the newest week first.
 
@@ -86,7 +90,7 @@ def listed(
         .join(issue, issue.c.seq == issued.c.seq)
         .order_by(C.week_ending.desc(), C.domain, C.ready_for, issue.c.seq.desc())
     )
-    wanted = {"week_ending": week_ending, "ready_for": ready_for}
+    wanted = {"week_ending": week_ending, "ready_for": ready_for, "certificate_id": certificate_id}
     select = select.where(*(C[name] == value for name, value in wanted.items() if value is not None))
     select = select if every else select.where(is_in_force)
     return [dict(row) for row in connection.execute(select).mappings()]

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from market_spine.domain.captures import View
 from market_spine.store.listings import EVERYTHING
 from market_spine.store.manifest import IN_LIMIT
 from market_spine.store.schema import BATCHES, MANIFEST
@@ -17,6 +18,7 @@ C, V, M = CONSUMPTION.c, DATA_VERSIONS.c, MANIFEST.c
 Row = dict[str, Any]
 
 # Uses of captures that are not the newest of their partition any more; reads alike on SQLite, PostgreSQL and DuckDB.
+# Whoever asked for every revision, or compared two, had the newest one before him as well: nobody to be told of it.
 # ``superseded_at`` is NULL where an earlier capture came back in its place: no transaction made that one anew.
 SUPERSEDED = """
     SELECT c.used_at, c.actor, c.via, c.request, c.table_name AS asked_for, c.version, c.form, c.use_id,
@@ -35,6 +37,7 @@ SUPERSEDED = """
         JOIN core_batches after ON after.batch_id = new.batch_id AND after.seq > before.seq
         WHERE old.is_current = 0 GROUP BY old.capture_id
     ) later ON later.capture_id = m.capture_id
+    WHERE c.version <> 'all-revisions'
 """
 
 
@@ -69,7 +72,10 @@ def uses(
 
 
 def consumers(connection: sa.Connection, capture_ids: Sequence[str]) -> list[Row]:
-    """Who used any of the captures, most often first: actor, via, uses, first_used_at, last_used_at."""
+    """Who used any of the captures, most often first: actor, via, uses, first_used_at, last_used_at.
+
+    Without those who asked for every revision, or compared two.
+    """
     versions: set[str] = set()
     for start in range(0, len(capture_ids), IN_LIMIT):
         chunk = capture_ids[start : start + IN_LIMIT]
@@ -78,9 +84,9 @@ def consumers(connection: sa.Connection, capture_ids: Sequence[str]) -> list[Row
     listed = sorted(versions)
     counted = (sa.func.count().label("uses"), sa.func.min(C.used_at).label("first_used_at"))
     for start in range(0, len(listed), IN_LIMIT):
-        select = sa.select(C.actor, C.via, *counted, sa.func.max(C.used_at).label("last_used_at"))
-        chunk = listed[start : start + IN_LIMIT]
-        for row in connection.execute(select.where(C.data_version.in_(chunk)).group_by(C.actor, C.via)).mappings():
+        is_meant = (C.data_version.in_(listed[start : start + IN_LIMIT]), C.version != View.ALL_REVISIONS)
+        select = sa.select(C.actor, C.via, *counted, sa.func.max(C.used_at).label("last_used_at")).where(*is_meant)
+        for row in connection.execute(select.group_by(C.actor, C.via)).mappings():
             place = (row["actor"], row["via"])
             found[place] = _joined(found[place], dict(row)) if place in found else dict(row)
     return sorted(found.values(), key=lambda row: (-row["uses"], row["actor"], row["via"]))

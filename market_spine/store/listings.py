@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from market_spine.domain.contracts import Severity
+from market_spine.store.manifest import COLUMNS, Capture, capture_of
 from market_spine.store.schema import MANIFEST
 from market_spine.store.trust_tables import ANOMALIES
 
@@ -26,6 +27,9 @@ ANOMALY_COLUMNS = (
     *("id", "severity", "week_ending", "tier", "code", "message", "follows", "state", "resolved_at"),
     *("category", "table_name", "affected_records", "times_seen", "detected_at", "last_seen_at"),
 )
+
+
+SHORT_ID = "left(sha256({}), 8)"  # as `short_id`, in DuckDB
 
 
 def short_id(capture_id: str) -> str:
@@ -43,23 +47,17 @@ def captures(
     offset: int = 0,
 ) -> list[Row]:
     """Captures, the newest week first: the current ones, or every revision; each with `CAPTURE_COLUMNS`."""
-    kind = sa.case((M.is_current == 1, "current"), (M.status == "complete", "superseded"), else_=M.status)
-    columns = (
-        M.table_name.label("table"),
-        M.week_ending,
-        M.tier,
-        M.revision,
-        kind.label("state"),
-        M.row_count.label("rows"),
-        M.captured_at,
-        M.calc_version.label("version"),
-        M.capture_id,
-    )
-    select = sa.select(*columns).order_by(M.week_ending.desc(), M.tier, M.table_name, M.revision, M.capture_id)
+    select = sa.select(*COLUMNS).order_by(M.week_ending.desc(), M.tier, M.table_name, M.revision, M.capture_id)
     select = select.where(*([] if every else [M.is_current == 1]))
-    select = _bounded(select, {M.table_name: table_name, M.week_ending: week_ending}, M.tier, tiers)
-    rows = connection.execute(select.limit(limit).offset(offset)).mappings()
-    return [{"id": short_id(row["capture_id"])} | dict(row) for row in rows]
+    select = bounded(select, {M.table_name: table_name, M.week_ending: week_ending}, M.tier, tiers)
+    return [capture_row(capture_of(row)) for row in connection.execute(select.limit(limit).offset(offset))]
+
+
+def capture_row(one: Capture) -> Row:
+    """A capture with `CAPTURE_COLUMNS`."""
+    shown = (one.table_name, one.week_ending, one.tier, one.revision, one.state, one.row_count, one.captured_at)
+    values = (short_id(one.capture_id), *shown, one.calc_version, one.capture_id)
+    return dict(zip(CAPTURE_COLUMNS, values, strict=True))
 
 
 def anomalies(
@@ -88,11 +86,11 @@ def anomalies(
     select = sa.select(*columns).where(A.severity.in_([one.value for one in grave])).order_by(*order)
     select = select.where(*([] if with_resolved else [A.resolved_at.is_(None)]))
     select = select.where(*([] if with_linked or with_resolved else [A.cause_id.is_(None)]))
-    select = _bounded(select, {A.week_ending: week_ending}, A.tier, tiers)
+    select = bounded(select, {A.week_ending: week_ending}, A.tier, tiers)
     return [dict(row) for row in connection.execute(select.limit(limit).offset(offset)).mappings()]
 
 
-def _bounded(
+def bounded(
     select: sa.Select[Any], values: dict[sa.Column[Any], Any], tier: sa.Column[Any], tiers: Collection[str]
 ) -> sa.Select[Any]:
     """``select`` where columns have their values, as far as there are any, and ``tier`` is one of ``tiers``."""

@@ -35,6 +35,7 @@ class Capture:
     tier: str
     revision: int
     is_current: bool
+    status: str
     row_count: int
     content_hash: str
     file_path: str
@@ -54,11 +55,19 @@ class Capture:
     def key(self) -> WeekKey:
         return WeekKey(self.week_ending, None if self.tier == ALL_TIERS else Tier(self.tier))
 
+    @property
+    def state(self) -> str:
+        """``current``, ``superseded``, or ``overwritten``: out of the history, its file may be gone."""
+        if self.is_current:
+            return "current"
+        return "superseded" if self.status == "complete" else self.status
 
-_COLUMNS = [M[name] for name in Capture.__dataclass_fields__]
+
+COLUMNS = [M[name] for name in Capture.__dataclass_fields__]
 
 
-def _capture(row: Sequence[Any]) -> Capture:
+def capture_of(row: Sequence[Any]) -> Capture:
+    """A row of `COLUMNS`."""
     return Capture(*row)
 
 
@@ -94,8 +103,8 @@ def captures(connection: sa.Connection, question: Question) -> list[Capture]:
         bounds.append(M.is_current == 1)
     if question.as_of is not None:
         bounds.append(M.captured_at <= question.as_of)
-    select = sa.select(*_COLUMNS).where(*bounds).order_by(M.table_name, M.week_ending, M.tier, M.revision)
-    found = [_capture(row) for row in connection.execute(select)]
+    select = sa.select(*COLUMNS).where(*bounds).order_by(M.table_name, M.week_ending, M.tier, M.revision)
+    found = [capture_of(row) for row in connection.execute(select)]
     if question.weeks is not None:
         wanted = set(question.weeks)
         found = [capture for capture in found if capture.week_ending in wanted]
@@ -124,8 +133,8 @@ def by_ids(connection: sa.Connection, ids: Collection[str]) -> dict[str, Capture
     found: dict[str, Capture] = {}
     listed = sorted(ids)
     for start in range(0, len(listed), IN_LIMIT):
-        select = sa.select(*_COLUMNS).where(M.capture_id.in_(listed[start : start + IN_LIMIT]))
-        found |= {row.capture_id: _capture(row) for row in connection.execute(select)}
+        select = sa.select(*COLUMNS).where(M.capture_id.in_(listed[start : start + IN_LIMIT]))
+        found |= {row.capture_id: capture_of(row) for row in connection.execute(select)}
     return found
 
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -36,47 +36,74 @@ AS_OF = """CAST(CAST(ts AS VARCHAR) || CASE length(CAST(ts AS VARCHAR)) WHEN 10 
     AS TIMESTAMPTZ)"""
 
 
-# Suffix of a table's macro -> which of its captures it shows.
-VERSIONS = {
-    "_asof": "As known at a moment (ts); a day means its end in UTC.",
-    "_first_release": "The first capture of each partition.",
-    "_revisions": "Every capture ever made.",
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A macro that every captured table has: what it takes, which captures it shows, and that in a sentence."""
+
+    signature: str
+    view: View
+    description: str
+
+
+VERSIONS = {  # by the suffix of the macro's name
+    "_asof": Version("(ts)", View.AS_OF, "As known at a moment (ts); a day means its end in UTC."),
+    "_first_release": Version("()", View.FIRST_RELEASE, "The first capture of each partition."),
+    "_revisions": Version("()", View.ALL_REVISIONS, "Every capture ever made."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A view or table macro beyond the captured tables: its CREATE statement, and what it holds, in a sentence."""
+    """A view or table macro beyond the captured tables: its CREATE statement, and what it holds, in a sentence.
+
+    ``is_alias`` of what is another name of a table and nothing else.
+    """
 
     name: str
     sql: str
     description: str = ""
+    is_alias: bool = False
+
+    @property
+    def is_macro(self) -> bool:
+        """Whether it takes arguments."""
+        return " MACRO " in self.sql
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of its arguments."""
+        signature = self.sql.partition(" AS TABLE")[0].partition("(")[2] if self.is_macro else ""
+        return [one.strip(" )") for one in signature.split(",") if one.strip(" )")]
 
     @property
     def comment(self) -> str:
         """The SQL that tells the description to whoever opens the file."""
-        kind = "MACRO TABLE" if " MACRO " in self.sql else "VIEW"
+        kind = "MACRO TABLE" if self.is_macro else "VIEW"
         return f"COMMENT ON {kind} {identifier(self.name)} IS {literal(self.description)}"
 
 
 def copy_control_tables(connection: sa.Connection, engine: DuckDBPyConnection) -> None:
-    """All ``core_*`` tables into ``engine``, with the types of their columns; without those that are secret."""
+    """All ``core_*`` tables into ``engine``."""
+    for table in TABLES:
+        put_control_table(engine, table, connection.execute(sa.select(*shown(table))).mappings().all())
+
+
+def put_control_table(engine: DuckDBPyConnection, table: sa.Table, rows: Sequence[Mapping[Any, Any]]) -> None:
+    """A control table of ``rows`` into ``engine``, with the types of its columns; without those that are secret."""
     import pyarrow as pa
 
-    for table in TABLES:
-        columns = shown(table)
-        rows = connection.execute(sa.select(*columns)).mappings().all()
-        kinds = {"integer": pa.int64(), "big_integer": pa.int64(), "date": pa.date32(), "float": pa.float64()}
-        fields = [
-            pa.field(column.name, kinds.get(column.type.__visit_name__, pa.string()))
-            if column.type.__visit_name__ != "type_decorator"
-            else pa.field(column.name, pa.timestamp("us", "UTC"))
-            for column in columns
-        ]
-        arrays = [pa.array([row[field.name] for row in rows], field.type) for field in fields]
-        engine.register("control_rows", pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
-        engine.execute(f"CREATE OR REPLACE TABLE {identifier(table.name)} AS SELECT * FROM control_rows")
-        engine.unregister("control_rows")
+    columns = shown(table)
+    kinds = {"integer": pa.int64(), "big_integer": pa.int64(), "date": pa.date32(), "float": pa.float64()}
+    fields = [
+        pa.field(column.name, kinds.get(column.type.__visit_name__, pa.string()))
+        if column.type.__visit_name__ != "type_decorator"
+        else pa.field(column.name, pa.timestamp("us", "UTC"))
+        for column in columns
+    ]
+    arrays = [pa.array([row[field.name] for row in rows], field.type) for field in fields]
+    engine.register("control_rows", pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
+    engine.execute(f"CREATE OR REPLACE TABLE {identifier(table.name)} AS SELECT * FROM control_rows")
+    engine.unregister("control_rows")
 
 
 STAGE_COMPLETIONS = Extra(
@@ -135,16 +162,16 @@ def create_relations(
             f"QUALIFY row_number() OVER ({partition} ORDER BY captured_at DESC, is_current DESC, revision DESC) = 1"
         )
         first = f"QUALIFY row_number() OVER ({partition} ORDER BY revision) = 1"
-        for (suffix, comment), signature, where in zip(
-            VERSIONS.items(),
-            ("(ts)", "()", "()"),
-            (f"{of} AND captured_at <= {AS_OF} {newest}", f"{of} {first}", of),
-            strict=True,
-        ):
+        where = {
+            View.AS_OF: f"{of} AND captured_at <= {AS_OF} {newest}",
+            View.FIRST_RELEASE: f"{of} {first}",
+            View.ALL_REVISIONS: of,
+        }
+        for suffix, version in VERSIONS.items():
             macro = f"{name}{suffix}"
-            chosen_rows = f"{every} WHERE m.capture_id IN (SELECT capture_id {where})"
-            engine.execute(f"CREATE OR REPLACE MACRO {macro}{signature} AS TABLE {chosen_rows}")
-            engine.execute(f"COMMENT ON MACRO TABLE {macro} IS {literal(comment)}")
+            chosen_rows = f"{every} WHERE m.capture_id IN (SELECT capture_id {where[version.view]})"
+            engine.execute(f"CREATE OR REPLACE MACRO {macro}{version.signature} AS TABLE {chosen_rows}")
+            engine.execute(f"COMMENT ON MACRO TABLE {macro} IS {literal(version.description)}")
 
 
 def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], extras: Sequence[Extra]) -> None:

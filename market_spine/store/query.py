@@ -6,6 +6,7 @@ the engine has (`publish`).
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -35,15 +36,42 @@ def require_reading(connection: DuckDBPyConnection, sql: str) -> str:
         raise QueryError(f"{len(statements)} statements in one query", REMEDY)
     kind = statements[0].type
     if kind == duckdb.StatementType.EXPLAIN:
-        explained = _EXPLAIN.match(sql)
-        if not explained:
+        if explained(sql) == sql:
             raise QueryError(
                 "EXPLAIN with comments or options before the query is not accepted", "write EXPLAIN SELECT ..."
             )
-        require_reading(connection, sql[explained.end() :])
+        require_reading(connection, explained(sql))
     elif kind != duckdb.StatementType.SELECT:
         raise QueryError(f"{kind.name} is not a query: captures are never changed by hand", REMEDY)
     return sql
+
+
+def explained(sql: str) -> str:
+    """What an EXPLAIN statement explains; any other one as it is."""
+    found = _EXPLAIN.match(sql)
+    return sql[found.end() :] if found else sql
+
+
+def empty() -> DuckDBPyConnection:
+    """An engine from which no file can be reached."""
+    return duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": "false"})
+
+
+def scanned(connection: DuckDBPyConnection, sql: str) -> set[str] | None:
+    """The names of the tables that the plan of a reading statement has; None where DuckDB makes no plan of it."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA disable_optimizer")  # it would leave out what adds no row, as an empty table does
+    try:
+        ((_, text),) = cursor.execute(f"EXPLAIN (FORMAT json) {explained(sql)}").fetchall()
+    except duckdb.Error:
+        return None
+    nodes, found = json.loads(text), set[str]()
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("children", [])
+        if table := node.get("extra_info", {}).get("Table"):
+            found.add(table.split(".", 2)[-1].strip('"'))
+    return found
 
 
 def lock(connection: DuckDBPyConnection, store: Store) -> None:

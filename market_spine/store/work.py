@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from market_spine.domain.captures import Action
 from market_spine.domain.work import CATCH_UP, WorkState
+from market_spine.store.columns import possible
+from market_spine.store.listings import EVERYTHING, bounded
 from market_spine.store.operations_tables import WORK_ITEMS, WORK_LOG
 from market_spine.store.schema import DELIVERIES
 
@@ -23,16 +25,19 @@ def items(
     domain: str | None = None,
     states: Collection[str] = (),
     ids: Collection[int] | None = None,
+    week_ending: date | None = None,
+    tiers: Collection[str] = (),
     limit: int | None = None,
+    offset: int = 0,
 ) -> list[Row]:
     """Items, in the order in which they are done: by priority, then by the moment that they are desired at."""
-    select = sa.select(WORK_ITEMS).order_by(W.priority.desc(), W.desired_at, W.id).limit(limit)
-    if domain is not None:
-        select = select.where(W.domain == domain)
+    select = sa.select(WORK_ITEMS).order_by(W.priority.desc(), W.desired_at, W.id)
+    select = bounded(select, {W.domain: domain, W.week_ending: week_ending}, W.tier, tiers)
+    select = select.limit(EVERYTHING if limit is None else limit).offset(offset)
     if states:
         select = select.where(W.state.in_(states))
     if ids is not None:
-        select = select.where(W.id.in_(ids))
+        select = select.where(W.id.in_(possible(ids)))
     return [dict(row) for row in connection.execute(select).mappings()]
 
 
@@ -102,5 +107,5 @@ def weeks_done(connection: sa.Connection, domain: str, since: datetime) -> set[d
 
 def log_of(connection: sa.Connection, item_id: int) -> list[Row]:
     """What happened to an item, oldest first."""
-    select = sa.select(WORK_LOG).where(WORK_LOG.c.work_item_id == item_id).order_by(WORK_LOG.c.seq)
+    select = sa.select(WORK_LOG).where(WORK_LOG.c.work_item_id.in_(possible([item_id]))).order_by(WORK_LOG.c.seq)
     return [dict(row) for row in connection.execute(select).mappings()]

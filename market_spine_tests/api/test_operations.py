@@ -162,8 +162,8 @@ def test_one_capture_and_its_restatement(api: Api, spine: Command) -> None:
 def test_the_catalog_describes_what_can_be_read(api: Api) -> None:
     """Prevents a name of the catalog that cannot be read, and a column that the rows do not have."""
     entries = api.get("catalog").json()["items"]
-    names = [one["name"] for one in entries if one["kind"] == "table" or "macro" not in one["description"]]
-    for name in (one for one in names if "." not in one):
+    names = [one["name"] for one in entries if one["kind"] in ("table", "view")]
+    for name in names:
         described = api.get(f"catalog/{name}").json()
         answer = api.get(f"data/{name}", params={"limit": 1, "format": "csv"})
         assert answer.status_code == 200, answer.text

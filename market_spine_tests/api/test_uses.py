@@ -12,11 +12,13 @@ import pytest
 from market_spine.domain.serving import Scope, Via, data_version
 from market_spine.governance.consumption import Use, collect, put_down
 from market_spine.store import outbox
+from market_spine.store.commit import commit
 from market_spine.store.ledger import Run
 from market_spine.store.store import Store
 from market_spine_tests.api.server import FRIDAY, Api
 from market_spine_tests.cli.calls import call
 from market_spine_tests.journeys.stage import NOW
+from market_spine_tests.store import builders
 
 OTC = {"week_ending": FRIDAY, "tier": "OTC"}
 
@@ -29,20 +31,20 @@ def uses(api: Api, **params: Any) -> list[dict[str, Any]]:
 
 def test_an_answer_is_on_record(changed: Api) -> None:
     """Prevents a read that nobody can be told of when it turns out wrong."""
-    changed.get("data/symbol_hhi", params=OTC | {"as_of": "2025-12-15", "format": "csv"})
+    earlier = changed.get("data/symbol_hhi", params=OTC | {"as_of": "2025-12-15", "format": "csv"})
     etag = changed.get("data/symbol_hhi", params=OTC).headers["ETag"]
     changed.get("data/symbol_hhi", params=OTC, headers={"If-None-Match": etag})
-    changed.get("readiness/otc/2025-11-14")
+    verdict = changed.get("readiness/otc/2025-11-14")
     changed.get("data/nope")  # no data was given
     told = uses(changed)
     names = ("table_name", "version", "form", "status", "row_count", "via")
     shown = [tuple(one[name] for name in names) for one in reversed(told)]
     count = len(changed.rows("symbol_hhi", params=OTC))
     assert shown == [
-        ("otc_symbol_hhi", "as-of", "csv", 200, shown[0][4], "api"),
+        ("otc_symbol_hhi", "as-of", "csv", 200, len(earlier.text.splitlines()) - 1, "api"),
         ("otc_symbol_hhi", "latest", "json", 200, count, "api"),
         ("otc_symbol_hhi", "latest", "json", 304, None, "api"),
-        ("", "", "json", shown[3][3], None, "api"),
+        ("", "", "json", verdict.status_code, None, "api"),
     ]
     assert told[-1]["request"].startswith(
         "GET /api/v1/data/symbol_hhi?week_ending=2025-11-07&tier=OTC&as_of=2025-12-15"
@@ -56,16 +58,25 @@ def test_commands_are_on_record_too(changed: Api) -> None:
     """Prevents the command line from being a way around the record."""
     home = str(changed.desk.store.home.root)
     assert call("--home", home, "query", "symbol_hhi", "-w", FRIDAY, "-t", "OTC", "-f", "csv").code == 0
-    assert call("--home", home, "sql", "SELECT count(*) FROM otc_raw_asof('2025-12-15')").code == 0
-    assert call("--home", home, "sql", "SELECT 1").code == 0  # of no table
-    by_sql, by_query = uses(changed)
+    assert call("--home", home, "sql", "SELECT count(*) FROM OTC_RAW_asof('2025-12-15')").code == 0
+    assert call("--home", home, "sql", "SELECT 1 AS otc_raw").code == 0  # of no table
+    of_a_week = ("otc_raw", "-w", FRIDAY, "-t", "OTC", "-f", "json")
+    assert call("--home", home, "captures", "diff", *of_a_week).code == 0
+    assert call("--home", home, "captures", "impact", *of_a_week).code == 0
+    by_impact, by_diff, by_sql, by_query = uses(changed)
     assert (by_query["via"], by_query["table_name"], by_query["version"]) == ("command", "otc_symbol_hhi", "latest")
     assert by_query["request"].endswith(f"query symbol_hhi -w {FRIDAY} -t OTC -f csv")
     asked = changed.get("data/symbol_hhi", params=OTC)
     assert by_query["data_version"] == asked.headers["X-Data-Version"]
     held = changed.get(f"versions/{by_sql['data_version']}").json()["captures"]
     assert {one["table"] for one in held} == {"otc_raw"}
-    assert len(held) == 19  # 18 partitions, one of them twice: which of them a macro read is not told apart
+    assert len(held) == 19  # 18 partitions, one of them twice: which of them the moment chose is not told apart
+    both = changed.get(f"versions/{by_diff['data_version']}").json()["captures"]
+    assert [(one["week_ending"], one["tier"], one["state"]) for one in both] == [
+        (FRIDAY, "OTC", "superseded"),
+        (FRIDAY, "OTC", "current"),
+    ]
+    assert by_impact["data_version"] == by_diff["data_version"]
 
 
 def test_who_used_what_was_superseded(changed: Api) -> None:
@@ -85,6 +96,8 @@ def test_who_used_what_was_superseded(changed: Api) -> None:
     told = call("--home", home, "captures", "impact", "otc_raw", "-w", FRIDAY, "-t", "OTC", width=120)
     assert "Who used what it superseded" in told.out
     assert row["actor"] in told.out
+    assert changed.get(f"captures/{now}/impact").json()["consumers"] == impact["consumers"]  # not who looked at it
+    assert len(changed.get("uses/superseded", Scope.ADMIN).json()["items"]) == 1
 
 
 def test_what_cannot_be_put_on_record_is_not_answered(changed: Api) -> None:
@@ -142,6 +155,19 @@ def test_many_uses_are_several_transactions(store: Store, monkeypatch: pytest.Mo
     with store.control.read() as connection:
         asked = "SELECT count(*) FROM core_batches WHERE table_name = 'core_consumption'"
         assert connection.exec_driver_sql(asked).scalar_one() == 3
+
+
+def test_captures_that_are_named_twice_are_one(store: Store) -> None:
+    """Prevents a capture that is compared with itself from a line that no look at the uses gets past."""
+    one, other = builders.raw(), builders.raw(seconds=60, content="b")
+    for capture in (one, other):
+        commit(store.control, store.home, builders.batch(capture))
+    ids = (one.capture_id, other.capture_id)
+    put_down(store, [use(captures=(*ids, ids[0])), use(captures=ids)])
+    assert collect(store, RUN) == 2
+    with store.control.read() as connection:
+        kept = connection.exec_driver_sql("SELECT capture_id FROM core_data_versions ORDER BY 1").scalars().all()
+    assert kept == sorted(ids)
 
 
 def test_a_torn_line_takes_no_other_with_it(store: Store) -> None:

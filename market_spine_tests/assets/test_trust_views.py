@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from market_spine.assets.published import publish_all
+from market_spine.assets.reading import publish_all
 from market_spine.assets.scope import judge, scope_of
 from market_spine.assets.tables import tables_of
 from market_spine.assets.trust_views import trust_views
@@ -105,7 +105,7 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Publi
 
 def _points(scene: Scene, folder: Path) -> Iterator[tuple[str, Published]]:
     def shown(name: str) -> tuple[str, Published]:
-        return name, Published(Path(shutil.copy(publish_all(scene.spine, FEED), folder / f"{name}.duckdb")))
+        return name, Published(Path(shutil.copy(publish_all(scene.spine.store, FEED), folder / f"{name}.duckdb")))
 
     def judged() -> None:
         judge(scene.spine.store, Run("judge", "judge", scene.clock()), FEED)

@@ -58,6 +58,7 @@ def capture(table: str, tier: str, captured_at: datetime = CAPTURED) -> Capture:
         tier=tier,
         revision=1,
         is_current=True,
+        status="complete",
         row_count=1,
         content_hash="0" * 32,
         file_path=f"{table}/{tier}.parquet",

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from market_spine.assets import readiness, scope
-from market_spine.assets.published import publish_all
+from market_spine.assets.reading import publish_all
 from market_spine.assets.scope import judge, scope_of
 from market_spine.automation import sensors
 from market_spine.automation.launch import END, START, Launch, run

@@ -13,9 +13,10 @@ from market_spine.domain.captures import RevisionPolicy, View
 from market_spine.domain.errors import CaptureConflict, SourceError, StoreError
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
+from market_spine.store import listings
 from market_spine.store.commit import Batch, Committed, NewCapture, commit
 from market_spine.store.journal import read
-from market_spine.store.manifest import Capture, Question, inputs_of
+from market_spine.store.manifest import Capture, Question, by_ids, inputs_of
 from market_spine.store.schema import BATCHES, JOURNALLED, MANIFEST, REJECTS
 from market_spine.store.store import Store
 from market_spine_tests.store.builders import (
@@ -233,6 +234,11 @@ def test_overwrite_leaves_the_history(store: Store) -> None:
     found = store.select(Question((RAW,), View.ALL_REVISIONS))
     assert [(one.revision, one.content_hash.lstrip("0")) for one in found] == [(1, "a"), (2, "c"), (3, "e")]
     assert store.select(Question((RAW,), View.AS_OF, at(1)))[0].content_hash.endswith("a")
+    with store.control.read() as connection:
+        listed = {row["capture_id"]: row for row in listings.captures(connection, every=True)}
+        assert {one: listings.capture_row(capture) for one, capture in by_ids(connection, listed).items()} == listed
+    states = [(row["revision"], row["state"]) for row in listed.values()]
+    assert sorted(states) == [(1, "superseded"), (2, "overwritten"), (2, "superseded"), (3, "current")]
 
 
 def test_overwriting_nothing_is_a_first_capture(store: Store) -> None:

@@ -30,7 +30,7 @@ from market_spine.api.routes.readiness import Domain
 from market_spine.api.security import Operator, Reader, desk_of
 from market_spine.assets.expected import schedule_of
 from market_spine.assets.names import captured
-from market_spine.assets.published import publish_all
+from market_spine.assets.reading import publish_again
 from market_spine.assets.scope import scope_of
 from market_spine.assets.tables import derived_of, tables_of
 from market_spine.automation.request import feed_of
@@ -43,6 +43,7 @@ from market_spine.governance.doctor import examine
 from market_spine.governance.remedies import steps
 from market_spine.governance.restatement import impact as compared
 from market_spine.store import anomalies, certificates, listings
+from market_spine.store.columns import MOST_NUMBER
 from market_spine.store.manifest import Capture, by_ids, inputs_of
 from market_spine.store.presence import current
 from market_spine.store.restatements import predecessor
@@ -50,7 +51,7 @@ from market_spine.store.restatements import predecessor
 router = APIRouter(tags=["findings"])
 READ = problems.responses(401, 403, 404, 422, 429, 503)
 CHANGE = READ | problems.responses(400, 409, 413)
-Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Its number", examples=[1])]
+Number = Annotated[int, Path(ge=1, le=MOST_NUMBER, description="Its number", examples=[1])]
 CaptureId = Annotated[
     str,
     Path(max_length=200, description="Its id", examples=["finra.otc_transparency:OTC:2025-11-14:20251215T150000Z"]),
@@ -92,9 +93,8 @@ def anomaly(request: Request, holder: Reader, number: Number) -> AnomalyInFull:
 def resolve(request: Request, holder: Operator, number: Number, why: Resolution) -> AnomalyInFull:
     """It opens again where the same is found once more. Scope: operate."""
     desk = desk_of(request)
-    row = closing.resolve(desk.store, desk.run(), number, why.note, holder.name)
-    if desk.store.home.published.exists():
-        publish_all(desk.spine, feed_of(load_feeds(), row["domain"]))
+    closing.resolve(desk.store, desk.run(), number, why.note, holder.name)
+    publish_again(desk.store)
     return _anomaly(desk, number)
 
 
@@ -145,7 +145,7 @@ def capture(request: Request, holder: Reader, capture_id: CaptureId) -> CaptureI
     told(request, holder, rows=1)
     names = ("computed_at", "content_hash", "file_sha256", "file_bytes", "policy", "execution_id", "correlation_id")
     more = {name: getattr(one, name) for name in (*names, "landing_id")}
-    return CaptureInFull(**capture_row(one), **more, made_from=list(made_from))
+    return CaptureInFull(**listings.capture_row(one), **more, made_from=list(made_from))
 
 
 @router.get("/captures/{capture_id}/impact", responses=READ, summary="What a restatement changed")
@@ -181,22 +181,6 @@ def _capture(desk: Desk, capture_id: str) -> Capture:
     return found[capture_id]
 
 
-def capture_row(one: Capture) -> dict[str, Any]:
-    """A capture as lists have it."""
-    return {
-        "id": listings.short_id(one.capture_id),
-        "table": one.table_name,
-        "week_ending": one.week_ending,
-        "tier": one.tier,
-        "revision": one.revision,
-        "state": "current" if one.is_current else "superseded",
-        "rows": one.row_count,
-        "captured_at": one.captured_at,
-        "version": one.calc_version,
-        "capture_id": one.capture_id,
-    }
-
-
 class OfCertificates(OfWeek):
     """Which certificates."""
 
@@ -218,8 +202,7 @@ def certificates_(request: Request, holder: Reader, of: Annotated[OfCertificates
 def certificate(request: Request, holder: Reader, certificate_id: CertificateId) -> CertificateInFull:
     """With exactly the text that was signed; its sha256 is the id, its signature Ed25519."""
     with desk_of(request).store.control.read() as connection:
-        rows = certificates.listed(connection, every=True)
-    found = [row for row in rows if row["certificate_id"] == certificate_id]
+        found = certificates.listed(connection, every=True, certificate_id=certificate_id)
     if not found:
         raise NotFoundError(
             f"there is no certificate {certificate_id}", "GET /api/v1/certificates?with_superseded=true"

@@ -11,12 +11,11 @@ from market_spine.api import problems
 from market_spine.api.models import CaptureRow
 from market_spine.api.operations import SupersededUse, SupersededUses, Use, Uses, Version
 from market_spine.api.recording import told
-from market_spine.api.routes.findings import capture_row
 from market_spine.api.routes.lists import Page
 from market_spine.api.security import Admin, Reader, desk_of
 from market_spine.api.selection import named_by
 from market_spine.domain.captures import as_of_instant
-from market_spine.store import consumption
+from market_spine.store import consumption, listings
 from market_spine.store.manifest import by_ids
 
 router = APIRouter(tags=["uses"])
@@ -69,4 +68,5 @@ def version(
     with desk.store.control.read() as connection:  # again: which of them are current may have changed
         found = by_ids(connection, named)
     told(request, holder, rows=len(named))
-    return Version(data_version=data_version, captures=[CaptureRow(**capture_row(found[one])) for one in named])
+    rows = [CaptureRow(**listings.capture_row(found[one])) for one in named]
+    return Version(data_version=data_version, captures=rows)

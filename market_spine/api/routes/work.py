@@ -49,12 +49,9 @@ def items(request: Request, holder: Reader, of: Annotated[OfWork, Query()]) -> W
     """In the order in which it is done: what is open or failed, unless states are named."""
     states: Sequence[str] = of.state or ([] if of.with_done else [*work.OPEN, WorkState.FAILED])
     with desk_of(request).store.control.read() as connection:
-        rows = work.items(connection, states=states)
-    week, tiers = of.week, of.tiers
-    chosen = [row for row in rows if week in (None, row["week_ending"]) and (not tiers or row["tier"] in tiers)]
-    page = chosen[of.offset : of.offset + of.limit]
-    told(request, holder, rows=len(page))
-    return _items(page)
+        rows = work.items(connection, None, states, None, of.week, of.tiers, of.limit, of.offset)
+    told(request, holder, rows=len(rows))
+    return _items(rows)
 
 
 @router.get("/{number}", responses=READ, summary="One work item in full")
