@@ -118,30 +118,39 @@ async def ask(place: tuple[str, int], token: str, asked: Sequence[str], seconds:
 
 
 @contextmanager
-def server(home: Path) -> Iterator[tuple[subprocess.Popen[str], tuple[str, int], str]]:
+def server(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], tuple[str, int], str]]:
     """`spine serve` over ``home``: its process, its address and a token."""
     token = child([*SPINE, "--home", str(home), "tokens", "create", "load"], SOURCE).output.split()[-1]
     command = [*SPINE, "--home", str(home), "serve", "--port", "0"]
-    with subprocess.Popen(command, env=environment(SOURCE), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    log = home.with_name("serve.log")  # a file: a pipe that nobody empties would hold the server up
+    with (
+        log.open("w") as stream,
+        subprocess.Popen(command, env=environment(SOURCE), cwd=ROOT, stderr=stream) as process,
+    ):
         try:
-            line = process.stderr.readline() if process.stderr else ""
-            found = re.search(r"http://\S+", line)
-            if not found:
-                raise RuntimeError(f"spine serve says {line!r}")
-            address = urlsplit(found[0])
+            address = urlsplit(_address(log, process))
             yield process, (str(address.hostname), int(address.port or 0)), token
         finally:
             process.terminate()
 
 
-def resident_mib(process: subprocess.Popen[str]) -> float:
+def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
+    """Where the server says that it serves."""
+    while process.poll() is None:
+        if found := re.search(r"http://\S+", log.read_text(encoding="utf-8")):
+            return found[0]
+        time.sleep(0.1)
+    raise RuntimeError(f"spine serve ended: {log.read_text(encoding='utf-8')}")
+
+
+def resident_mib(process: subprocess.Popen[bytes]) -> float:
     """The resident memory of a process."""
     status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
     return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
 
 async def steadily(
-    process: subprocess.Popen[str], place: tuple[str, int], token: str, asked: Sequence[str], seconds: float
+    process: subprocess.Popen[bytes], place: tuple[str, int], token: str, asked: Sequence[str], seconds: float
 ) -> dict[str, Any]:
     """Twenty clients for a long time, and the memory of the server meanwhile, in tenths of that time."""
     held: list[float] = []
@@ -171,6 +180,9 @@ def measure(seconds: float = SECONDS, steady: float = STEADY_SECONDS) -> dict[st
     answered = sum(one["answers"] for one in (loaded, long_run))
     return {
         "clients": CLIENTS,
+        "weeks_loaded": WEEKS_LOADED,
+        "seconds": seconds,
+        "steady_seconds": steady,
         "floor": floor,
         "load": loaded | {"backfill_went_on": was_under_way, "backfill_ended_with": ended},
         "steady": long_run,

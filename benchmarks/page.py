@@ -21,6 +21,7 @@ def render(results: Path) -> str:
         "week": _week,
         "queries": _queries,
         "contention": _contention,
+        "load": _load,
         "kills": _kills,
         "year": _year,
         "doctor": _doctor,
@@ -218,6 +219,36 @@ def _crowd(title: str, one: dict[str, Any]) -> str:
     return _table(head, rows) + (
         f"\n{one['transactions']:,} transactions in all; {one['lost_updates']} of {one['claims']:,} updates lost,"
         f" {len(one['failures'])} failures, {len(one['differences'])} differences found by `spine verify`.\n"
+    )
+
+
+def _load(found: dict[str, Any]) -> str:
+    one = found["load"]
+    floor, beside, alone = one["floor"], one["load"], one["steady"]
+    named = {
+        f"floor: {one['clients']} clients ask for /health/live": floor,
+        f"{one['clients']} clients, {one['seconds']:g} s, beside a backfill of {one['weeks_loaded']} weeks": beside,
+        f"20 clients, {one['steady_seconds'] / 60:g} minutes, alone": alone,
+    }
+    rows = [
+        (
+            name,
+            f"{held['answers']:,}",
+            held["per_second"],
+            *held["milliseconds"].values(),
+            sum(held["failures"].values()),
+        )
+        for name, held in named.items()
+    ]
+    memory = alone["resident_mib"]
+    return (
+        "## The API under load\n\n"
+        "`spine serve`, one process, asked on loopback for weeks, venues, symbols, a table as known earlier, anomalies,"
+        " the catalog and readiness; half of the questions bring the version that the client has. Failed is any answer"
+        " but 200, 304 and the 503 of a week that may not be used. The clients are a program on the same two cores.\n\n"
+        + _table(("", "answers", "a second", "ms p50", "p90", "p99", "max", "failed"), rows)
+        + f"\n{one['uses_on_record']:,} uses are on record for the {one['answers']:,} answers with data. The memory of"
+        f" the server in tenths of the last row: {', '.join(f'{held:.0f}' for held in memory)} MiB.\n"
     )
 
 

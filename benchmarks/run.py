@@ -25,7 +25,7 @@ from typing import Any
 if __package__ in (None, ""):  # started as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import backfill, contention, doctor, kills, page, queries, start, weeks, year
+from benchmarks import backfill, contention, doctor, kills, load, page, queries, start, weeks, year
 from benchmarks.measure import ROOT, child
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -59,6 +59,7 @@ def measures(work: Path, is_quick: bool, runs: int) -> dict[str, Callable[[], di
     return {
         "start": lambda: start.help_text(3 if is_quick else 15),
         "contention": lambda: contention.measure(5 if is_quick else contention.SECONDS),
+        "load": lambda: load.measure(*((5, 5) if is_quick else (load.SECONDS, load.STEADY_SECONDS))),
         "year": lambda: year.measure(is_quick),
         "kills": lambda: kills.measure(work / "kills", 20 if is_quick else kills.KILLS),
         "doctor": lambda: doctor.measure(work, 8 if is_quick else 156, 2 if is_quick else 11),
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         unknown = set(chosen.only or ()) - set(planned)
         if unknown:
             parser.error(f"no measurement is called {', '.join(sorted(unknown))}; there are {', '.join(planned)}")
-        needs_weeks = set(chosen.only or planned) - {"start", "doctor", "contention", "kills", "year"}
+        needs_weeks = set(chosen.only or planned) - {"start", "doctor", "contention", "load", "kills", "year"}
         if needs_weeks:
             longest = "backfill_long" in needs_weeks
             weeks.write(work / "files", (8 if longest else 4) if chosen.quick else (104 if longest else 26))
