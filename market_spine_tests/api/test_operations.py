@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import time_machine
 
+from market_spine.settings import clock
 from market_spine.sources.synthetic import SyntheticSource
-from market_spine_tests.api.server import FRIDAY, Api, serving
+from market_spine_tests.api import doors
+from market_spine_tests.api.server import FRIDAY, Api
 from market_spine_tests.cli.calls import Command, call
 from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, key, staged
 
@@ -20,7 +20,6 @@ WEEK = "2025-11-14"
 PUBLISHED = datetime(2025, 12, 15, 16, tzinfo=UTC)
 RECIPE = "seed=7,scale=0.02,revision_hours=240,fault=restatement:OTC:2025-11-14:3"
 KEYS = {tier: key(WEEK, tier) for tier in (T1, T2, OTC)}
-USES = ("trading", "compliance", "research")
 
 
 @pytest.fixture(scope="module")
@@ -55,39 +54,10 @@ def test_readiness_is_one_answer_through_three_doors(
 ) -> None:
     """Prevents a program from trading on a week of which a person is told that it is not ready."""
     source, now = weeks[point]
-    home = tmp_path / "home"
-    shutil.copytree(source, home)
-    with time_machine.travel(now, tick=False):
-        told = {
-            use: call("--home", str(home), "readiness", "otc", "-w", WEEK, "--ready-for", use, "-f", "json")
-            for use in USES
-        }
-        asked = f"FROM core_data_readiness WHERE week_ending = '{WEEK}'"
-        by_sql = {row["ready_for"]: row for row in call("--home", str(home), "sql", asked, "-f", "json").json()}
-    with serving(home, lambda: now) as api:
-        listed = {one["ready_for"]: one for one in api.get("readiness/otc").json()["items"]}
-        for use in USES:
-            answer = api.get(f"readiness/finra.otc_transparency/{WEEK}", params={"ready_for": use})
-            body, (row,) = answer.json(), told[use].json()
-            is_ready = told[use].code == 0
-            assert (answer.status_code, body["is_ready"]) == (200 if is_ready else 503, is_ready), answer.text
-            assert body["state"] == row["state"] == by_sql[use]["state"]
-            assert body["blocking_issues"] == json.loads(row["blocking_issues"])
-            assert json.loads(row["blocking_issues"]) == json.loads(by_sql[use]["blocking_issues"])
-            assert body["certificate_id"] == row["certificate_id"] == by_sql[use]["certificate_id"]
-            assert {name: listed[use][name] for name in ("state", "is_ready")} == {
-                name: body[name] for name in ("state", "is_ready")
-            }
-            if is_ready:
-                certificate = api.get(body["certificate"]).json()
-                assert (certificate["is_in_force"], certificate["ready_for"]) == (True, use)
-            else:
-                assert answer.headers["content-type"] == "application/problem+json"
-                assert 60 <= int(answer.headers["Retry-After"]) <= 3600
-                assert body["blocking_issues"][0]["message"] in body["detail"]
-                assert body["next"] == body["blocking_issues"][0]["remedy"]
+    home = Path(shutil.copytree(source, tmp_path / "home"))
+    verdicts = doors.readiness(home, now, WEEK)
     if point in ("MISSING", "BLOCKED", "PRELIMINARY", "CERTIFIED"):
-        assert json.loads(told["trading"].out)[0]["state"] == point
+        assert verdicts["trading"]["state"] == point
 
 
 @pytest.mark.parametrize(
@@ -119,25 +89,12 @@ def test_what_is_not_there(api: Api, path: str, status: int, told: str) -> None:
 
 def test_lists_are_those_of_the_commands(api: Api, spine: Command) -> None:
     """Prevents two doors from having two lists."""
-    anomalies = api.get("anomalies", params={"severity": "INFO", "with_resolved": True}).json()["items"]
-    listed = spine("anomalies", "list", "--severity", "INFO", "--all", "-f", "json").json()
-    assert [(one["id"], one["severity"], one["state"], one["follows"]) for one in anomalies] == [
-        (one["id"], one["severity"], one["state"], one["follows"]) for one in listed
-    ]
-    captures = api.get("captures", params={"table": "raw", "with_superseded": True}).json()["items"]
-    assert captures == spine("captures", "list", "raw", "--all", "-f", "json").json()
+    doors.lists(api.desk.store.home.root, clock())
+    captures = spine("captures", "list", "raw", "-f", "json").json()
     pages = [
         api.get("captures", params={"table": "raw", "limit": 7, "offset": at}).json()["items"] for at in (0, 7, 14)
     ]
-    assert [one for page in pages for one in page] == [one for one in captures if one["state"] == "current"]
-    certificates = api.get("certificates").json()["items"]
-    assert [one["certificate_id"] for one in certificates] == [
-        one["certificate_id"] for one in spine("certificates", "list", "-f", "json").json()
-    ]
-    told, said = api.get("doctor/otc").json(), spine("doctor", "otc", "-f", "json").json()
-    assert told["status"] == said["status"]
-    assert [one["message"] for one in told["problems"]] == [one["message"] for one in said["problems"]]
-    assert told["expected_partitions"] == said["expected_partitions"]
+    assert [one for page in pages for one in page] == captures
 
 
 def test_one_capture_and_its_restatement(api: Api, spine: Command) -> None:
