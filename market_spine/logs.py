@@ -25,12 +25,15 @@ HIDDEN = "[secret]"
 _WORDS = r"authorization|passw|passphrase|pwd|token|secret|credential|api[_-]?key|private[_-]?key|cookie"
 NAME = re.compile(_WORDS, re.IGNORECASE)
 # Each leaves its first group. Rather too much than too little: a word too many is a question, a password a disaster.
+# All take a time that grows with the text and no faster: what is asked by whoever can reach the API goes through them.
 TEXTS = (
-    re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:@]*:)\S+(?=@)", re.IGNORECASE),  # the password of a URL
-    re.compile(r"(\b(?:bearer|basic)\s+)[^\s,;\"']{6,}", re.IGNORECASE),  # the value of an Authorization header
+    re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://[^/\s:@]{0,200}:)\S{1,200}(?=@)", re.IGNORECASE),  # the password of a URL
+    re.compile(r"(\b(?:bearer|basic)\s{1,9})[^\s,;\"']{6,}", re.IGNORECASE),  # the value of an Authorization header
     re.compile(r"(\bspine_[0-9a-f]{12}_)[\w-]{43}"),  # a token of the API, wherever somebody put it
-    re.compile(rf"([\w-]*(?:{_WORDS})[\w-]*[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s&,;\"']+)", re.IGNORECASE),
 )
+ASSIGNED = re.compile(r"(?<![\w-])[\w-]++[\"']?\s{0,9}[=:]\s{0,9}")  # a name, and what follows is its value
+VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s&,;\"']+")
+INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and ends of lines, which tracebacks have
 
 
 class Level(StrEnum):
@@ -76,7 +79,18 @@ class Redactor:
             text = text.replace(secret, HIDDEN)
         for pattern in TEXTS:
             text = pattern.sub(rf"\g<1>{HIDDEN}", text)
-        return text
+        return INVISIBLE.sub(lambda one: f"\\x{ord(one[0]):02x}", _values_hidden(text))
+
+
+def _values_hidden(text: str) -> str:
+    """``text`` without the values of telling names, wherever they stand: also within another value."""
+    parts, done = list[str](), 0
+    for assigned in ASSIGNED.finditer(text):
+        value = VALUE.match(text, assigned.end())
+        if value and assigned.start() >= done and NAME.search(assigned[0]):
+            parts += [text[done : assigned.end()], HIDDEN]
+            done = value.end()
+    return "".join([*parts, text[done:]])
 
 
 def configure(level: Level = Level.WARNING, form: Form = Form.PRETTY, secrets: Iterable[str] = ()) -> None:

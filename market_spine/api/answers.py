@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import tempfile
 import threading
 import uuid
@@ -19,15 +21,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from market_spine.assets.reading import Ask, statement
-from market_spine.domain.errors import FormError, StoreError
+from market_spine.domain.errors import FormError, StoreError, unwritable
 from market_spine.domain.texts import csv_value, json_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-BUDGET = 512 << 20  # bytes of files that are kept; an answer that is larger is kept until the next one comes
+BUDGET = 512 << 20  # bytes of disk that are kept; an answer that is larger is kept until the next one comes
+MANY, BLOCK = 5_000, 4096  # files that are kept, whatever their size; the disk that the smallest takes
+WRITER = 1  # counts up when the same rows are written otherwise: a copy that somebody has is no longer right then
 ENGINES = 2  # that read at once: each may use half of the cores' time and `engine.MEMORY_LIMIT`
+PREFIX = "market_spine_answers_"
+BUSY = "ask again, as Retry-After says"
 PATIENCE = 20.0  # seconds that a request waits for one of them
 CHUNK = 10_000  # rows that are in memory while CSV and JSON are written
 BATCH = 100_000  # rows of a batch of Arrow, and of a row group of Parquet
@@ -61,12 +67,21 @@ def form_of(wanted: Form | None, accept: str) -> Form:
     """The form that was asked for by name, else the best one of an Accept header. FormError where there is none."""
     if wanted is not None:
         return wanted
-    ranges = [_range(part) for part in accept.split(",") if part.strip()] or [("*/*", 1.0)]
-    for media, quality in sorted(ranges, key=lambda one: -one[1]):
-        for form, known in MEDIA_TYPES.items():
-            if quality > 0 and media in (known, "*/*", f"{known.partition('/')[0]}/*"):
-                return form
-    raise FormError("no form of that kind", f"accept one of: {', '.join(MEDIA_TYPES.values())}; or add format=json")
+    ranges = dict(_range(part) for part in accept.split(",") if part.strip()) or {"*/*": 1.0}
+    liked = {form: _quality(ranges, media) for form, media in MEDIA_TYPES.items()}
+    best = max(liked, key=lambda form: liked[form])  # the first one of several
+    if liked[best] <= 0:
+        step = f"accept one of: {', '.join(MEDIA_TYPES.values())}; or add format=json"
+        raise FormError("no form of that kind", step)
+    return best
+
+
+def _quality(ranges: Mapping[str, float], media: str) -> float:
+    """How much a media type is wanted: what is said of it itself counts before what is said of its kind, or of all."""
+    for name in (media, f"{media.partition('/')[0]}/*", "*/*"):
+        if name in ranges:
+            return ranges[name]
+    return 0.0
 
 
 def _range(part: str) -> tuple[str, float]:
@@ -89,10 +104,12 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What stands in an answer beside its rows: the table, their version, and the cursor of the rows that follow."""
+    """What stands in an answer beside its rows: the table, their version, weeks and tiers that were asked for and are
+    not there, and the cursor of the rows that follow."""
 
     table: str
     data_version: str
+    missing: list[str]
     next: str
 
 
@@ -100,7 +117,8 @@ class Answers:
     """Answers of this process, in a folder that ends with it."""
 
     def __init__(self, budget: int = BUDGET) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="market_spine_answers_")
+        _sweep()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}_")
         self._budget, self._size = budget, 0
         self._held: OrderedDict[Hashable, tuple[Path, Rendered]] = OrderedDict()
         self._makers: dict[Hashable, threading.Lock] = {}
@@ -113,33 +131,36 @@ class Answers:
             return found
         with self._lock:
             maker = self._makers.setdefault(key, threading.Lock())
-        with maker:
-            if found := self._open(key):
-                return found
-            try:
-                return self._made(key, make)
-            finally:
-                with self._lock:
-                    self._makers.pop(key, None)
+        if not maker.acquire(timeout=PATIENCE):
+            raise StoreError(f"the same answer has been in the making for {PATIENCE:g} s", BUSY)
+        try:
+            return self._open(key) or self._made(key, make)
+        finally:
+            maker.release()
+            with self._lock:
+                self._makers.pop(key, None)
 
     def _made(self, key: Hashable, make: Callable[[Path], Rendered]) -> tuple[Rendered, BinaryIO]:
         path = Path(self._folder.name) / uuid.uuid4().hex
         try:
-            with self._engine():
+            path.parent.mkdir(exist_ok=True)  # whoever cleans folders of temporary files may have been here
+            with self.turn():
                 rendered = make(path)
+            stream = path.open("rb")  # before it can be thrown away
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise unwritable(path, path.parent, error) from error
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        stream = path.open("rb")  # before it can be thrown away
         self._keep(key, path, rendered)
         return rendered, stream
 
     @contextmanager
-    def _engine(self) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
+        """One of the engines. StoreError where all of them stay busy."""
         if not self._engines.acquire(timeout=PATIENCE):
-            raise StoreError(
-                f"all {ENGINES} engines have been busy for {PATIENCE:g} s", "ask again, as Retry-After says"
-            )
+            raise StoreError(f"all {ENGINES} engines have been busy for {PATIENCE:g} s", BUSY)
         try:
             yield
         finally:
@@ -151,20 +172,47 @@ class Answers:
                 return None
             self._held.move_to_end(key)
             path, rendered = self._held[key]
-            return rendered, path.open("rb")
+            try:
+                return rendered, path.open("rb")
+            except FileNotFoundError:  # somebody else threw it away
+                self._drop(key)
+                return None
 
     def _keep(self, key: Hashable, path: Path, rendered: Rendered) -> None:
         with self._lock:
+            if key in self._held:  # made twice, when the first maker failed
+                self._drop(key)
             self._held[key] = (path, rendered)
-            self._size += rendered.size
-            while len(self._held) > 1 and self._size > self._budget:
-                _, (old, gone) = self._held.popitem(last=False)
-                self._size -= gone.size
-                old.unlink()
+            self._size += max(rendered.size, BLOCK)
+            while len(self._held) > 1 and (self._size > self._budget or len(self._held) > MANY):
+                self._drop(next(iter(self._held)))
+
+    def _drop(self, key: Hashable) -> None:
+        path, rendered = self._held.pop(key)
+        self._size -= max(rendered.size, BLOCK)
+        path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Throw all answers away."""
         self._folder.cleanup()
+
+
+def _sweep() -> None:
+    """Throw away what servers left that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).partition("_")[0]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)  # another user's is for that one to sweep
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def render(engine: DuckDBPyConnection, ask: Ask, form: Form, page: Page, path: Path) -> Rendered:
@@ -202,7 +250,8 @@ def _write_text(engine: DuckDBPyConnection, form: Form, limit: int | None, page:
 
 
 def _head(page: Page) -> str:
-    return f'{{"table": {json.dumps(page.table)}, "data_version": {json.dumps(page.data_version)}, "rows": ['
+    told = {"table": page.table, "data_version": page.data_version, "missing": page.missing}
+    return f'{json.dumps(told)[:-1]}, "rows": ['
 
 
 def _object(names: list[str], row: tuple[Any, ...], place: int) -> str:

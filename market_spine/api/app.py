@@ -19,10 +19,10 @@ from market_spine import __version__
 from market_spine.api import problems
 from market_spine.api.desk import Desk
 from market_spine.api.messages import Messages
+from market_spine.api.problems import DOCUMENT, PREFIX
 from market_spine.api.routes import catalog, data, findings, health, readiness, uses, work
 from market_spine.store import outbox
 
-PREFIX = "/api/v1"
 THREADS = 12  # that answer at once; the control database has 15 connections
 LOOK_SECONDS = 30.0  # between two looks at the uses that are on disk
 # Rows are made of them when the first is so old, or they are so many: 50,000 journal entries a year where something is
@@ -46,9 +46,10 @@ def create_app(desk: Desk) -> FastAPI:
         title="Market Spine",
         version=__version__,
         description=ABOUT,
-        openapi_url=f"{PREFIX}/openapi.json",
+        openapi_url=DOCUMENT,
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the host as the request does
         lifespan=_running,
     )
     app.state.desk = desk
@@ -89,14 +90,17 @@ async def _collect(desk: Desk) -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         waited += LOOK_SECONDS
-        if waited >= COLLECT_SECONDS or outbox.size(desk.store.home) >= COLLECT_BYTES:
-            await run_in_threadpool(_collect_once, desk)
+        if await run_in_threadpool(_collect_once, desk, 1 if waited >= COLLECT_SECONDS else COLLECT_BYTES):
             waited = 0.0
 
 
-def _collect_once(desk: Desk) -> None:
-    """Told where it fails, and tried again."""
+def _collect_once(desk: Desk, least: int = 1) -> bool:
+    """Make rows where so many bytes are there, and whether they are. Told where it fails, and tried again."""
+    is_enough = False
     try:
-        desk.collect()
+        is_enough = outbox.size(desk.store.home) >= least
+        if is_enough:
+            desk.collect()
     except Exception as error:  # noqa: BLE001 - whatever it is, the lines are on disk, and the next look takes them
         structlog.get_logger().warning("uses_not_collected", cause=str(error))
+    return is_enough

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from anyio import CapacityLimiter
+
 from market_spine.api.answers import Answers
 from market_spine.api.limits import Limits
 from market_spine.api.recorder import Recorder
@@ -64,6 +66,7 @@ class Desk:
     selections: Remembered[tuple[Capture, ...]] = field(default_factory=lambda: Remembered(64))
     holders: Remembered[tuple[Holder, float]] = field(default_factory=lambda: Remembered(1000))  # with when by a clock
     versions: Remembered[tuple[Capture, ...]] = field(default_factory=lambda: Remembered(64))
+    supervisors: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
 
     def __post_init__(self) -> None:
         self.recorder = Recorder(lambda uses: put_down(self.store, uses))

@@ -9,21 +9,25 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, parse, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from market_spine.domain.errors import LimitError, SpineError
 
 FAILURES = parse("20/minute")  # wrong tokens of one address: 256 bits are not guessed, but the log stays readable
+RATE = "write it as 50/second or 1000/minute"
 
 
 def rate_of(text: str) -> RateLimitItem:
     """``text`` as a rate, e.g. 50/second. SpineError where it is none."""
     try:
-        return parse(text)
+        (rate,) = parse_many(text)
+        if rate.amount > 0:
+            return rate
     except ValueError as error:
-        raise SpineError(f"{text!r} is no rate", "write it as 50/second or 1000/minute") from error
+        raise SpineError(f"{text!r} is no rate", RATE) from error
+    raise SpineError(f"{text!r} would let nobody ask", RATE)
 
 
 class Limits:
@@ -38,14 +42,10 @@ class Limits:
         if not self._limiter.hit(self.rate, "token", token_id):
             raise self._error(self.rate, f"more than {self.rate} with this token", "token", token_id)
 
-    def check_failures(self, address: str) -> None:
-        """LimitError where too many wrong tokens came from ``address``."""
-        if not self._limiter.test(FAILURES, "address", address):
-            raise self._error(FAILURES, "too many wrong tokens from this address", "address", address)
-
     def count_failure(self, address: str) -> None:
-        """One more wrong token from ``address``."""
-        self._limiter.hit(FAILURES, "address", address)
+        """One more wrong token from ``address``. LimitError where it is one too many."""
+        if not self._limiter.hit(FAILURES, "address", address):
+            raise self._error(FAILURES, "too many wrong tokens from this address", "address", address)
 
     def _error(self, rate: RateLimitItem, cause: str, *key: str) -> LimitError:
         seconds = max(1, math.ceil(self._limiter.get_window_stats(rate, *key).reset_time - self.now().timestamp()))

@@ -11,14 +11,15 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
 from starlette.datastructures import Headers, MutableHeaders
 
-from market_spine.api import traffic
+from market_spine.api import problems, traffic
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+LONGEST = 8 << 10  # bytes of a path and its parameters: 200 symbols are 4 KiB
 MOST = 64 << 10  # bytes of a body: the largest that is meant asks for a thousand work items
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SHOWN = 200  # characters of a path in the log
@@ -36,6 +37,8 @@ class Messages:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # as GET, of which the server sends the head alone
+            scope = {**scope, "method": "GET"}
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         scope["request_id"] = given if ID.fullmatch(given) else uuid.uuid4().hex[:12]
@@ -51,7 +54,7 @@ class Messages:
 
         structlog.contextvars.bind_contextvars(request_id=scope["request_id"])
         try:
-            await self.app(scope, _bounded(headers, receive), answered)
+            await self._answer(scope, _bounded(headers, receive), answered, told)
         finally:
             seconds = time.perf_counter() - started
             traffic.count(scope, told.status, seconds)
@@ -60,6 +63,21 @@ class Messages:
             except (OSError, ValueError):  # a full disk, or a stream that is closed: no fault of the request's, and
                 traffic.UNLOGGED.inc()  # nothing that the log could tell
             structlog.contextvars.unbind_contextvars("request_id")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, told: _Told) -> None:
+        """An answer to whatever is asked; a failure that nobody foresaw is told and counted as well."""
+        request = Request(scope)
+        if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST:
+            refused = problems.problem(request, 414, f"more than {LONGEST >> 10} KiB of URL", problems.NEXT[414])
+            await refused(scope, receive, send)
+            return
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            answer = problems.unexpected(request, error)
+            if told.status:  # it has begun: breaking it off is all that is left to say
+                raise
+            await answer(scope, receive, send)
 
 
 class _Told:

@@ -10,17 +10,23 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from market_spine.api.words import Answer
+
 WEEK = Field(description="Friday that ends the trading week", examples=["2025-11-14"])
 TIER = Field(description="NMS_TIER_1, NMS_TIER_2, OTC, or ALL for what is of a whole week", examples=["OTC"])
 MOMENT = "2025-12-15T15:00:00Z"
 
 
-class DataPage(BaseModel):
+class DataPage(Answer):
     """Rows of one table, the newest week first."""
 
     table: str = Field(description="The SQL name of the table or view", examples=["otc_symbol_hhi"])
     data_version: str = Field(
         description="Names the captures that the rows rest on", examples=["0d5c0c3f7a0b8a4f0f6b1f2d9a3c4e51"]
+    )
+    missing: list[str] = Field(
+        description="Weeks and tiers that were asked for and of which there is no capture in this version",
+        examples=[["2025-11-14 NMS_TIER_2"]],
     )
     rows: list[dict[str, Any]] = Field(
         description="Column -> value; units are in /catalog/{table}. Decimals have all their digits",
@@ -30,7 +36,7 @@ class DataPage(BaseModel):
     next: str | None = Field(description="The cursor of the next page; null where this is the last one")
 
 
-class Issue(BaseModel):
+class Issue(Answer):
     """One thing that stands against a week."""
 
     model_config = ConfigDict(extra="allow")
@@ -38,16 +44,20 @@ class Issue(BaseModel):
     code: str = Field(description="What it is", examples=["PRELIMINARY"])
     message: str = Field(description="The same in words")
     remedy: str = Field(description="The command that helps")
+    detail: dict[str, Any] = Field(
+        description="The same for programs; the members depend on the code",
+        examples=[{"preliminary_hours": 48, "ready_after": "2025-12-17T15:00:00+00:00"}],
+    )
 
 
-class Verdict(BaseModel):
-    """Whether a week may be used for something, and why: the verdict on record."""
+class Verdict(Answer):
+    """Whether a week may be used for something, and why."""
 
     domain: str = Field(examples=["finra.otc_transparency"])
     week_ending: date = WEEK
     ready_for: str = Field(description="The use: trading, compliance or research", examples=["trading"])
     is_ready: bool
-    state: str = Field(description="CERTIFIED, PRELIMINARY, BLOCKED or INCOMPLETE", examples=["CERTIFIED"])
+    state: str = Field(description="CERTIFIED, PRELIMINARY, BLOCKED or MISSING", examples=["CERTIFIED"])
     all_partitions_present: bool = Field(description="Criterion 1: every tier of the use is there")
     all_stages_complete: bool = Field(description="Criterion 2: every table of the use is made")
     no_critical_anomalies: bool = Field(description="Criterion 3: no open CRITICAL anomaly of the week")
@@ -55,19 +65,19 @@ class Verdict(BaseModel):
     age_exceeds_preliminary: bool = Field(description="Criterion 5: the preliminary period is over")
     blocking_issues: list[Issue] = Field(description="What stands against it; none where it is ready")
     certified_at: datetime | None = Field(examples=[MOMENT])
-    certified_by: str | None = Field(examples=["AUTOMATED"])
+    certified_by: str | None = Field(examples=["automated_check"])
     certificate_id: str | None = Field(description="The certificate in force: the sha256 of its document")
     certificate: str | None = Field(description="Where it is", examples=["/api/v1/certificates/3f0c..."])
-    judged_at: datetime = Field(description="When this was put on record; it holds until something changes")
+    judged_at: datetime = Field(description="As of when it was judged; what is on record holds until something changes")
 
 
-class Verdicts(BaseModel):
+class Verdicts(Answer):
     """The verdicts on all weeks, the newest first."""
 
     items: list[Verdict]
 
 
-class Anomaly(BaseModel):
+class Anomaly(Answer):
     """One thing that is or was wrong."""
 
     id: int
@@ -87,13 +97,13 @@ class Anomaly(BaseModel):
     last_seen_at: datetime
 
 
-class Anomalies(BaseModel):
+class Anomalies(Answer):
     """Anomalies: the open ones first, of these the gravest."""
 
     items: list[Anomaly]
 
 
-class Change(BaseModel):
+class Change(Answer):
     """One line of a log."""
 
     model_config = ConfigDict(extra="allow")
@@ -102,7 +112,7 @@ class Change(BaseModel):
     changed_at: datetime
 
 
-class AnomalyInFull(BaseModel):
+class AnomalyInFull(Answer):
     """One anomaly with its details, samples and history."""
 
     model_config = ConfigDict(extra="allow")
@@ -131,10 +141,9 @@ class Resolution(BaseModel):
     )
 
 
-class CaptureRow(BaseModel):
+class CaptureRow(Answer):
     """One capture: one immutable version of one partition of one table."""
 
-    id: str = Field(description="Eight digits that stand for it", examples=["1f0a9c3e"])
     table: str = Field(examples=["otc_raw"])
     week_ending: date = WEEK
     tier: str = TIER
@@ -146,7 +155,7 @@ class CaptureRow(BaseModel):
     capture_id: str = Field(examples=["finra.otc_transparency:OTC:2025-11-14:20251215T150000Z"])
 
 
-class Captures(BaseModel):
+class Captures(Answer):
     """Captures, the newest week first."""
 
     items: list[CaptureRow]
@@ -166,7 +175,7 @@ class CaptureInFull(CaptureRow):
     made_from: list[str] = Field(description="The captures that it was made from")
 
 
-class Consumer(BaseModel):
+class Consumer(Answer):
     """Somebody who used something."""
 
     actor: str = Field(examples=["trading-desk"])
@@ -176,7 +185,7 @@ class Consumer(BaseModel):
     last_used_at: datetime
 
 
-class RestatementImpact(BaseModel):
+class RestatementImpact(Answer):
     """What a restatement changed, and who had used what it superseded."""
 
     model_config = ConfigDict(extra="allow")
@@ -188,7 +197,7 @@ class RestatementImpact(BaseModel):
     consumers: list[Consumer]
 
 
-class Certificate(BaseModel):
+class Certificate(Answer):
     """One readiness certificate."""
 
     certificate_id: str = Field(description="The sha256 of its document")
@@ -202,7 +211,7 @@ class Certificate(BaseModel):
     signature: str = Field(description="Ed25519 over the document, hexadecimal")
 
 
-class Certificates(BaseModel):
+class Certificates(Answer):
     """Certificates, the newest week first."""
 
     items: list[Certificate]

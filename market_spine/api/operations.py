@@ -8,10 +8,11 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from market_spine.api.models import TIER, WEEK, CaptureRow, Change
+from market_spine.api.words import Answer
 from market_spine.store.columns import MOST_NUMBER
 
 
-class CatalogEntry(BaseModel):
+class CatalogEntry(Answer):
     """A table, view, macro or pipeline."""
 
     kind: str = Field(examples=["table"])
@@ -23,13 +24,13 @@ class CatalogEntry(BaseModel):
     is_alias: bool = Field(description="Whether it is a table's longer name")
 
 
-class Catalog(BaseModel):
+class Catalog(Answer):
     """What there is to read and to run."""
 
     items: list[CatalogEntry]
 
 
-class Column(BaseModel):
+class Column(Answer):
     """One column, with its unit in the description."""
 
     name: str
@@ -39,7 +40,7 @@ class Column(BaseModel):
     sources: list[str] = Field(description="The columns that its values are computed from")
 
 
-class TableInFull(BaseModel):
+class TableInFull(Answer):
     """One table or view: columns, lineage, SQL."""
 
     name: str
@@ -52,7 +53,7 @@ class TableInFull(BaseModel):
     sql: str | None = Field(description="What makes it, of which names are its inputs'; null for what was delivered")
 
 
-class DependentTable(BaseModel):
+class DependentTable(Answer):
     """A table that depends on what was asked about."""
 
     table: str
@@ -61,7 +62,7 @@ class DependentTable(BaseModel):
     columns: dict[str, list[str]] = Field(description="Its columns -> those that bring the values")
 
 
-class Partition(BaseModel):
+class Partition(Answer):
     """One partition of a table."""
 
     table: str
@@ -69,7 +70,7 @@ class Partition(BaseModel):
     tier: str = TIER
 
 
-class Impact(BaseModel):
+class Impact(Answer):
     """What depends on a table or column; with a week, which current captures."""
 
     name: str
@@ -78,7 +79,7 @@ class Impact(BaseModel):
     partitions: list[Partition]
 
 
-class WorkItem(BaseModel):
+class WorkItem(Answer):
     """One load of one partition that was asked for."""
 
     model_config = ConfigDict(extra="ignore")
@@ -104,7 +105,7 @@ class WorkItem(BaseModel):
     completed_at: datetime | None
 
 
-class WorkItems(BaseModel):
+class WorkItems(Answer):
     """Work items, in the order in which they are done."""
 
     items: list[WorkItem]
@@ -138,7 +139,7 @@ class Enqueue(BaseModel):
     force: bool = Field(False, description="Capture even what is the same")
 
 
-class Enqueued(BaseModel):
+class Enqueued(Answer):
     """What was added, and what stood against it: asked for before and not done yet."""
 
     added: list[WorkItem]
@@ -155,12 +156,13 @@ class Numbers(BaseModel):
     )
 
 
-class Use(BaseModel):
+class Use(Answer):
     """One use of the data."""
 
     use_id: str
     used_at: datetime
     actor: str = Field(description="The name of the token, or the user of a command", examples=["trading-desk"])
+    token_id: str | None
     via: str = Field(examples=["api"])
     request: str = Field(examples=["GET /api/v1/data/symbol_hhi?week_ending=2025-11-14"])
     table_name: str
@@ -171,13 +173,13 @@ class Use(BaseModel):
     row_count: int | None
 
 
-class Uses(BaseModel):
+class Uses(Answer):
     """Uses, the newest first."""
 
     items: list[Use]
 
 
-class SupersededUse(BaseModel):
+class SupersededUse(Answer):
     """One capture that was used and that is not the newest of its partition any more."""
 
     use_id: str
@@ -185,7 +187,7 @@ class SupersededUse(BaseModel):
     actor: str
     via: str
     request: str
-    version: str
+    version: str = Field(description="latest, as-of, first-release or replay; '' for SQL")
     capture_id: str
     table_name: str
     week_ending: date = WEEK
@@ -195,20 +197,20 @@ class SupersededUse(BaseModel):
     was_latest: bool | None = Field(description="Whether it still was the newest one when it was used")
 
 
-class SupersededUses(BaseModel):
+class SupersededUses(Answer):
     """Uses of superseded captures, the newest first."""
 
     items: list[SupersededUse]
 
 
-class Version(BaseModel):
+class Version(Answer):
     """The captures that a data version names."""
 
     data_version: str
     captures: list[CaptureRow]
 
 
-class Health(BaseModel):
+class Health(Answer):
     """How the server is."""
 
     status: str = Field(examples=["ready"])

@@ -5,6 +5,7 @@ What belongs here: which status a failure has, and its form. What does not: caus
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -31,6 +32,7 @@ TITLES = {
     406: "Not Acceptable",
     409: "Conflict",
     413: "Content Too Large",
+    414: "URI Too Long",
     422: "Unprocessable Content",
     429: "Too Many Requests",
     500: "Internal Server Error",
@@ -49,11 +51,15 @@ STATUSES: dict[type[Exception], int] = {
     errors.SourceError: 503,
     errors.SpineError: 422,
 }
-DOCUMENT = "/api/v1/openapi.json"
+CATALOG = re.compile(r"spine catalog( [a-z0-9_]+)?")
+OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
+PREFIX = "/api/v1"
+DOCUMENT = f"{PREFIX}/openapi.json"
 NEXT = {
     404: f"see the paths in {DOCUMENT}",
     405: f"see the methods in {DOCUMENT}",
     413: "ask for less at once",
+    414: "ask for less at once",
     500: "repeat it; if it fails again, look for the request id in the server's log",
 }
 
@@ -70,11 +76,14 @@ class Problem(BaseModel):
     request_id: str = Field(description="Names the request in the server's log", examples=["6f1d2c3b4a59"])
 
 
-def problem(request: Request, status: int, detail: str, step: str, **more: Any) -> JSONResponse:
-    """The answer of a failure; ``more`` are members of its own."""
+def problem(
+    request: Request, status: int, detail: str, step: str, title: str | None = None, **more: Any
+) -> JSONResponse:
+    """The answer of a failure of the kind ``title``, else of the usual one of ``status``; ``more`` are its members."""
+    title = title or TITLES[status]
     told = Problem(
-        type=f"urn:market-spine:problem:{TITLES[status].lower().replace(' ', '-')}",
-        title=TITLES[status],
+        type=f"urn:market-spine:problem:{title.lower().replace(' ', '-')}",
+        title=title,
         status=status,
         detail=redacted(detail),  # it may quote what was asked
         instance=redacted(request.url.path),
@@ -94,7 +103,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.SpineError, _expected)  # type: ignore[arg-type]  # Starlette types no handler
     app.add_exception_handler(RequestValidationError, _malformed)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _refused)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def status_of(error: errors.SpineError) -> int:
@@ -104,12 +112,18 @@ def status_of(error: errors.SpineError) -> int:
 
 async def _expected(request: Request, error: errors.SpineError) -> JSONResponse:
     status = status_of(error)
-    answer = problem(request, status, error.cause, error.remedy)
+    answer = problem(request, status, error.cause, _for_programs(error.remedy))
     if isinstance(error, errors.LimitError):
         answer.headers["Retry-After"] = str(error.seconds)
     if status >= 500:
         structlog.get_logger().warning("api_unavailable", cause=error.cause, remedy=error.remedy)
     return answer
+
+
+def _for_programs(remedy: str) -> str:
+    """A remedy in the words of this API, where it speaks of options and of lists that the API has; commands stay."""
+    told = CATALOG.sub(lambda one: f"GET /api/v1/catalog{f'/{one[1].strip()}' if one[1] else ''}", remedy)
+    return told if "spine " in told else OPTION.sub(lambda one: one[1].replace("-", "_"), told)
 
 
 async def _malformed(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -121,12 +135,13 @@ async def _malformed(request: Request, error: RequestValidationError) -> JSONRes
 
 async def _refused(request: Request, error: HTTPException) -> JSONResponse:
     status = error.status_code if error.status_code in TITLES else 400
-    answer = problem(request, status, str(error.detail), NEXT.get(status, f"see {DOCUMENT}"))
+    nothing = f"there is nothing at {request.url.path}" if error.detail == TITLES[404] else ""
+    answer = problem(request, status, nothing or str(error.detail), NEXT.get(status, f"see {DOCUMENT}"))
     answer.headers.update(error.headers or {})
     return answer
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+def unexpected(request: Request, error: Exception) -> JSONResponse:
     """A failure that nobody foresaw: its text is in the log, not in the answer."""
     told = redacted(f"{type(error).__name__}: {error}")
     structlog.get_logger().error("api_failed", error=told, path=request.url.path, exc_info=error)
@@ -134,8 +149,8 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says of failures; `named` puts the schemas there."""
-    return {one: {"description": TITLES[one], "content": content(Problem)} for one in statuses}
+    """What OpenAPI says of failures, of the one that every path has as well; `named` puts the schemas there."""
+    return {one: {"description": TITLES[one], "content": content(Problem)} for one in sorted({*statuses, 414})}
 
 
 def content(model: type[Problem]) -> dict[str, Any]:

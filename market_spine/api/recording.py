@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import Request
 
 from market_spine.api.security import desk_of
@@ -11,23 +13,12 @@ from market_spine.governance.tokens import Holder
 from market_spine.logs import redacted
 from market_spine.store.manifest import Capture
 
-MOST = 4000  # characters of a request that are kept
 
-
-def told(
-    request: Request,
-    holder: Holder,
-    status: int = 200,
-    captures: tuple[Capture, ...] = (),
-    table_name: str = "",
-    version: str = "",
-    form: str = "json",
-    rows: int | None = None,
-) -> None:
-    """Put down a use; StoreError where that fails, and then nothing is answered."""
+def told(request: Request, holder: Holder, captures: tuple[Capture, ...] = (), **more: Any) -> None:
+    """Put down a use, of which ``more`` are fields; StoreError where that fails, and then nothing is answered."""
     desk = desk_of(request)
     query = f"?{request.url.query}" if request.url.query else ""
-    asked = redacted(f"{request.method} {request.url.path}{query}")[:MOST]
+    path = request.scope["raw_path"].decode("latin-1")  # as it was sent: decoded, it may hold anything
+    asked = redacted(f"{request.method} {path}{query}")
     ids = tuple(one.capture_id for one in captures)
-    who = (desk.now(), holder.name, Via.API, asked, ids, holder.token_id)
-    desk.recorder.put(Use(*who, table_name, version, form, status, rows))
+    desk.recorder.put(Use(desk.now(), holder.name, Via.API, asked, ids, holder.token_id, **more))

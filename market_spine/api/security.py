@@ -13,6 +13,7 @@ from fastapi import Depends, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from market_spine.api.parameters import refuse_unknown
 from market_spine.domain.errors import AccessError, ScopeError
 from market_spine.domain.serving import Scope
 from market_spine.governance.tokens import CREATE, Holder, recognise
@@ -44,11 +45,10 @@ async def holder_of(
         raise AccessError("this needs a token", f"send Authorization: Bearer TOKEN; make one with: {CREATE}")
     known = desk.holders.get(given.credentials)
     if known is None or time.monotonic() - known[1] > KNOWN_SECONDS:
-        desk.limits.check_failures(address)
         try:
             known = (await run_in_threadpool(_recognised, desk, given.credentials), time.monotonic())
         except AccessError:
-            desk.limits.count_failure(address)
+            desk.limits.count_failure(address)  # who has a good token shares the address, and is let through
             raise
         desk.holders.put(given.credentials, known)
     holder = known[0]
@@ -64,15 +64,16 @@ def _recognised(desk: Desk, text: str) -> Holder:
         return recognise(connection, text, desk.now())
 
 
-def require(scope: Scope) -> Callable[[Holder], Coroutine[Any, Any, Holder]]:
-    """A dependency: a holder whose scope is enough."""
+def require(scope: Scope) -> Callable[[Request, Holder], Coroutine[Any, Any, Holder]]:
+    """A dependency: a holder whose scope is enough, and who asks for nothing that is not there."""
 
-    async def check(holder: Annotated[Holder, Depends(holder_of)]) -> Holder:
+    async def check(request: Request, holder: Annotated[Holder, Depends(holder_of)]) -> Holder:
         if not holder.scope.covers(scope):
             raise ScopeError(
                 f"the scope of this token is {holder.scope}, and this needs {scope}",
                 f"spine tokens create NAME --scope {scope}",
             )
+        refuse_unknown(request)
         return holder
 
     return check

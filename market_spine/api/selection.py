@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from market_spine.api.answers import DEFAULT, MOST, Form
 from market_spine.api.desk import Desk
+from market_spine.assets.expected import schedule_of
 from market_spine.assets.names import Named
 from market_spine.assets.reading import Ask, question_of, sources_of
-from market_spine.domain.captures import as_of_instant
+from market_spine.assets.scope import scope_of
+from market_spine.domain.captures import View, as_of_instant
 from market_spine.domain.errors import NotFoundError, PartitionError, QueryError
 from market_spine.domain.serving import data_version
+from market_spine.domain.tiers import ALL_TIERS
 from market_spine.domain.tiers import tier as parse_tier
 from market_spine.domain.weeks import week_ending as parse_week
 from market_spine.domain.weeks import weeks_between
-from market_spine.store import consumption
+from market_spine.governance.consumption import waiting
+from market_spine.store import certificates, consumption
+from market_spine.store.columns import moment_text
 from market_spine.store.ledger import newest_seq
-from market_spine.store.manifest import Capture, by_ids
+from market_spine.store.manifest import Capture, Question, by_ids
+from market_spine.store.serving_tables import CONSUMPTION, TOKENS
 
 MANY = 200  # values of one filter
 VISIBLE = r"^[^\x00-\x1f\x7f]*$"
@@ -34,6 +42,14 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=VIS
 Week = Annotated[str, Field(json_schema_extra={"format": "date", "examples": ["2025-11-14"]})]
 NONE = data_version(())  # of no capture at all
 REPLAY = "replay"
+CURSOR = "take `next` of the answer before, and leave the rest as it was"
+# What the API itself commits, about who reads: no answer changes by it.
+OF_READING = (CONSUMPTION.name, TOKENS.name)
+MOST_WEEKS = 1000  # of a range: nineteen years
+PLACE = re.compile(
+    r"(?P<version>[0-9a-f]{32})(?:\.(?P<state>\d{1,12}\.\d{1,9}))?:(?P<offset>\d{1,9}):(?P<of>[0-9a-f]{8})"
+)
+AS_IT_WAS = "repeat the request as it was, with its path and parameters"
 
 
 class Rows(BaseModel):
@@ -60,6 +76,12 @@ class Rows(BaseModel):
     )
     first_release: bool = Field(False, description="As first captured")
     all_revisions: bool = Field(False, description="Every capture ever made; tables only")
+    ready_for: str | None = Field(
+        None,
+        max_length=40,
+        description="Only captures that are certified for this use now: trading, compliance or research",
+        examples=["trading"],
+    )
     data_version: str | None = Field(
         None,
         pattern="^[0-9a-f]{32}$",
@@ -70,7 +92,7 @@ class Rows(BaseModel):
         ge=1,
         le=10_000_000,
         description=f"Rows of one answer: JSON {DEFAULT[Form.JSON]:,} if unset and {MOST[Form.JSON]:,} at most,"
-        f" CSV {MOST[Form.CSV]:,}, Parquet and Arrow as many as there are",
+        f" CSV {MOST[Form.CSV]:,}; Parquet and Arrow all there are if unset",
     )
     cursor: str | None = Field(None, max_length=200, description="Where an answer before this one ended (its `next`)")
     format: Form | None = Field(None, description="Goes before the Accept header, for programs that cannot set it")
@@ -87,6 +109,10 @@ class Rows(BaseModel):
             first, last = parse_week(self.from_week), parse_week(self.to_week)
             if last < first:
                 raise PartitionError(f"the range {first} .. {last} runs backwards", f"use from={last}&to={first}")
+            if (last - first).days > 7 * MOST_WEEKS:
+                raise PartitionError(
+                    f"the range {first} .. {last} has more than {MOST_WEEKS} weeks", "ask for less at once"
+                )
             listed = list(weeks_between(first, last))
         return sorted(set(listed))
 
@@ -97,79 +123,127 @@ class Rows(BaseModel):
     @property
     def names(self) -> tuple[str, ...]:
         """The columns that are asked for; none for all."""
-        return tuple(filter(None, (name.strip() for name in self.columns.split(","))))
+        names = tuple(filter(None, (name.strip() for name in self.columns.split(","))))
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise QueryError(f"the column {twice[0]} is asked for twice", "name each column once")
+        return names
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The captures that answer, and the rows wanted of them. ``state`` is set where findings are in the rows too:
-    the number of the transaction as of which they are."""
+    """The captures that answer, and the rows wanted of them. ``state`` is set where findings are in the rows too: it
+    names what is known now."""
 
     ask: Ask
     captures: tuple[Capture, ...]
     view: str
     data_version: str
-    state: int | None
+    state: str
 
     @property
     def etag(self) -> str:
-        """The version of the answer: the data version, and the state of findings where they are in it."""
-        return self.data_version if self.state is None else f"{self.data_version}.{self.state}"
+        """The version of the rows: the data version, and what is known where findings are in them."""
+        return f"{self.data_version}.{self.state}" if self.state else self.data_version
 
     def cursor(self, limit: int) -> str:
-        """Where the next page begins."""
-        return base64.urlsafe_b64encode(f"{self.etag}:{self.ask.offset + limit}".encode()).decode()
+        """Where the next page begins, and of which question."""
+        text = f"{self.etag}:{self.ask.offset + limit}:{_name_of(self.ask)}"
+        return base64.urlsafe_b64encode(text.encode()).decode()
+
+    @property
+    def missing(self) -> list[str]:
+        """Weeks and tiers that were asked for and of which a table has no capture."""
+        tables = sources_of(self.ask.named).tables
+        there = {(one.table_name, one.week_ending, one.tier) for one in self.captures}
+        tiers = self.ask.filters["tier"] or [str(tier) for tier in self.ask.named.feed.tiers]
+        places = {
+            (week, tier if table.by_tier else ALL_TIERS, name)
+            for week in self.ask.filters["week_ending"]
+            for tier in tiers
+            for name, table in tables.items()
+        }
+        lacking = {(week, tier) for week, tier, name in places if (name, week, tier) not in there}
+        return [f"{week} {tier}" for week, tier in sorted(lacking)]
 
 
 def select(desk: Desk, named: Named, rows: Rows, form: Form) -> Selection:
     """What ``rows`` mean. Typed errors for what cannot be meant, NotFoundError for a version that is not known."""
     weeks, tiers = rows.weeks, rows.tiers
-    version, state, offset = _begin(rows)
+    begin = _begin(rows)
     # A replay or a later page: the captures are given, and what is asked about versions has had its say.
-    held = named_by(desk, version) if version else None
+    held = named_by(desk, begin.version) if begin.version else None
     with desk.store.control.read() as connection:
-        seq = newest_seq(connection)
-    now = seq if sources_of(named).reads_control else None
+        seq = newest_seq(connection, OF_READING)
+    state = f"{seq}.{_settled(desk, named)}" if sources_of(named).reads_control else ""
     if held is None:
         view, chosen = _chosen(desk, named, rows, weeks, tiers, seq)
     else:
-        _check_replay(named, rows, held, state, now)
+        _check_replay(named, rows, held, begin, state)
         view, chosen = REPLAY, held
-    ask = Ask(named, _filters(named, rows, weeks, tiers), rows.names, offset, _limit(rows.limit, form))
-    selection = Selection(ask, chosen, view, data_version(one.capture_id for one in chosen), now)
-    desk.versions.put(selection.data_version, chosen)
-    return selection
+    ask = Ask(named, _filters(named, rows, weeks, tiers), rows.names, begin.offset, _limit(rows.limit, form))
+    if begin.of not in (None, _name_of(ask)):
+        raise QueryError("that cursor is not of this question", CURSOR)
+    version = data_version((one.capture_id for one in chosen), sources_of(named).definition)
+    desk.versions.put(version, chosen)
+    return Selection(ask, chosen, view, version, state)
 
 
-def _begin(rows: Rows) -> tuple[str | None, int | None, int]:
-    """Version, state and first row, by the cursor or by a replay."""
+def _settled(desk: Desk, named: Named) -> int:
+    """How many deliveries are no longer preliminary: views with findings say so, and time alone changes it."""
+    hours = timedelta(hours=schedule_of(named.feed).preliminary_hours)
+    current = desk.store.select(Question((named.feed.sql_name("raw"),)))
+    return sum(one.captured_at + hours < desk.now() for one in current)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    """Where an answer begins: the version and row of a cursor or a replay, and what the cursor is of."""
+
+    version: str | None
+    state: str = ""
+    offset: int = 0
+    of: str | None = None
+
+
+def _name_of(ask: Ask) -> str:
+    """Stands for the question, whichever of its pages it is."""
+    asked = (ask.named.sql_name, sorted(ask.filters.items()), ask.columns)
+    return hashlib.sha256(repr(asked).encode()).hexdigest()[:8]
+
+
+def _begin(rows: Rows) -> _Begin:
     if rows.cursor is None:
-        return rows.data_version, None, 0
+        return _Begin(rows.data_version)
     try:
         text = base64.urlsafe_b64decode(rows.cursor.encode("ascii")).decode("ascii")
-        etag, _, offset = text.partition(":")
-        version, _, state = etag.partition(".")
-        first = int(offset)
-        moment = int(state) if state else None
     except (ValueError, binascii.Error) as error:
-        raise QueryError(
-            "that is no cursor", "take `next` of the answer before, and leave the rest as it was"
-        ) from error
-    if len(version) != len(NONE) or first < 0 or (rows.data_version and rows.data_version != version):
-        raise QueryError("that cursor is not of this question", "take `next` of the answer before")
-    return version, moment, first
+        raise QueryError("that is no cursor", CURSOR) from error
+    found = PLACE.fullmatch(text)
+    if found is None:
+        raise QueryError("that is no cursor", CURSOR)
+    begin = _Begin(found["version"], found["state"] or "", int(found["offset"]), found["of"])
+    if rows.data_version not in (None, begin.version):
+        raise QueryError("that cursor is not of this question", CURSOR)
+    return begin
 
 
-def _check_replay(named: Named, rows: Rows, held: Sequence[Capture], state: int | None, now: int | None) -> None:
-    if others := {one.table_name for one in held} - set(sources_of(named).tables):
+def _check_replay(named: Named, rows: Rows, held: Sequence[Capture], begin: _Begin, state: str) -> None:
+    sources = sources_of(named)
+    if others := {one.table_name for one in held} - set(sources.tables):
         cause = f"that data version is of {', '.join(sorted(others))}, not of {named.sql_name}"
-        raise QueryError(cause, "replay it with the path that it was asked with")
-    if now is None:
-        return
-    if rows.cursor is None:
+        raise QueryError(cause, AS_IT_WAS)
+    if state and rows.cursor is None:
         cause = f"{named.sql_name} shows findings as they are now, which a data version does not fix"
         raise QueryError(cause, "replay a table; its rows are the same, without the findings")
-    if state != now:
+    if data_version((one.capture_id for one in held), sources.definition) != begin.version:
+        raise QueryError(f"{named.sql_name} was made otherwise then, from the same captures", "replay its tables")
+    weeks, tiers = rows.weeks, [*rows.tiers, ALL_TIERS]
+    for one in held:
+        if (weeks and one.week_ending not in weeks) or (rows.tier and one.tier not in tiers):
+            raise QueryError(f"that data version is of {one.week_ending} {one.tier} too", AS_IT_WAS)
+        if rows.as_of and one.captured_at > as_of_instant(rows.as_of):
+            raise QueryError(f"that data version has a capture of {moment_text(one.captured_at)}", AS_IT_WAS)
+    if state != begin.state and rows.cursor is not None:
         raise QueryError("what is known changed since the page before", "ask for the first page again")
 
 
@@ -178,12 +252,26 @@ def _chosen(
 ) -> tuple[str, tuple[Capture, ...]]:
     moment = as_of_instant(rows.as_of) if rows.as_of else None
     question = question_of(named, moment, rows.first_release, rows.all_revisions, weeks or None, tiers or None)
-    key = (named.sql_name, question.view, moment, tuple(weeks), tuple(tiers), seq)
+    key = (named.sql_name, question.view, moment, tuple(weeks), tuple(tiers), rows.ready_for, seq)
     chosen = desk.selections.get(key)
     if chosen is None:
         chosen = tuple(desk.store.select(question))
+        if rows.ready_for:
+            chosen = _certified(desk, named, question.view, rows.ready_for, chosen)
         desk.selections.put(key, chosen)
     return question.view.value, chosen
+
+
+def _certified(
+    desk: Desk, named: Named, view: View, ready_for: str, chosen: tuple[Capture, ...]
+) -> tuple[Capture, ...]:
+    """Those of ``chosen`` that certificates in force are about; as the macro ``_ready`` of each table in SQL."""
+    if view is not View.LATEST:
+        raise QueryError("certificates in force are about the latest captures", "leave as_of or ready_for away")
+    use_case = scope_of(named.feed).use_case(ready_for)
+    with desk.store.control.read() as connection:
+        certified = certificates.certified_captures(connection, named.feed.domain, use_case.name)
+    return tuple(one for one in chosen if one.capture_id in certified)
 
 
 def _filters(named: Named, rows: Rows, weeks: list[date], tiers: list[str]) -> Mapping[str, Sequence[Any]]:
@@ -196,18 +284,23 @@ def _limit(limit: int | None, form: Form) -> int | None:
     most = MOST.get(form)
     if limit is None:
         return DEFAULT.get(form)
-    return limit if most is None else min(limit, most)
+    if most is not None and limit > most:
+        raise QueryError(
+            f"{form} has {most:,} rows at most", f"write limit={most}, and follow `next`; or format=parquet"
+        )
+    return limit
 
 
 def named_by(desk: Desk, version: str) -> tuple[Capture, ...]:
     """The captures that a data version names. NotFoundError where no answer ever had it."""
     if version == NONE:
         return ()
-    if known := desk.versions.get(version):
+    known = desk.versions.get(version)
+    if known is not None:
         return known
-    desk.collect()
     with desk.store.control.read() as connection:
-        found = by_ids(connection, consumption.captures_of(connection, version))
+        ids = consumption.captures_of(connection, version)
+        found = by_ids(connection, ids or waiting(desk.store, version))
     if not found:
         raise NotFoundError(f"no answer ever had the data version {version}", "take X-Data-Version of an answer")
     return tuple(sorted(found.values(), key=lambda one: (one.table_name, one.week_ending, one.tier, one.revision)))

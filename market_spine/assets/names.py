@@ -45,7 +45,9 @@ def _by_name(feeds: Sequence[Feed]) -> Mapping[str, Named]:
                 found |= {one.format(p=feed.long_prefix): found[feed.sql_name(short)] for one in patterns}
         for extra in views_of(feed):
             if not extra.is_macro:
-                found.setdefault(extra.name, Named(extra.name, feed, None))
+                named = Named(extra.name, feed, None)
+                found.setdefault(extra.name, named)
+                found.setdefault(extra.name.removeprefix(f"{feed.name}_"), named)
     return found
 
 
@@ -64,11 +66,13 @@ def _refuse_what_only_sql_reads(name: str) -> None:
         raise QueryError(f"{name} is a control table", f'ask it in SQL: spine sql "FROM {name}"')
     if name in {f"{table}{suffix}" for table in all_tables() for suffix in VERSIONS}:
         raise QueryError(f"{name} takes arguments", f'ask it in SQL: spine sql "FROM {name}(...)"')
-    for extra in (one for feed in load_feeds() for one in views_of(feed)):
-        if extra.name == name:
-            raise QueryError(
-                f"{name} takes arguments", f'ask it in SQL: spine sql "FROM {name}(...)"  # {extra.description}'
-            )
+    for feed, extra in ((one, extra) for one in load_feeds() for extra in views_of(one)):
+        if name in (extra.name, extra.name.removeprefix(f"{feed.name}_")):
+            remedy = f'ask it in SQL: spine sql "FROM {extra.name}(...)"  # {extra.description}'
+            if extra.name.endswith("_ready"):
+                table = extra.name.removesuffix("_ready")
+                remedy = f"{remedy[:-1]}; by the API: /data/{table}?ready_for=trading"
+            raise QueryError(f"{extra.name} takes arguments", remedy)
 
 
 def nearest(wanted: str, names: Iterable[str]) -> str:

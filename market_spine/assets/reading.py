@@ -6,6 +6,7 @@ look (`cli`, `api`), and writing down who read them (`governance.consumption`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -20,6 +21,7 @@ from market_spine.assets.views import views_of
 from market_spine.domain.captures import View
 from market_spine.domain.contracts import Feed, Table
 from market_spine.domain.errors import QueryError
+from market_spine.domain.keys import WeekKey
 from market_spine.domain.sqltext import identifier
 from market_spine.feeds import load_feeds
 from market_spine.store.manifest import Capture, Question
@@ -39,6 +41,12 @@ class Sources:
     views: tuple[Extra, ...]
     reads_control: bool
 
+    @property
+    def definition(self) -> str:
+        """Stands for the SQL of the views, if there are any: another SQL over the same captures is another answer."""
+        text = "\n".join(extra.sql for extra in self.views)
+        return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
 
 @cache
 def sources_of(named: Named) -> Sources:
@@ -50,7 +58,9 @@ def sources_of(named: Named) -> Sources:
     reads = reads_of_extra(earlier[place])
     # Views are made in the order in which they stand; those that read something else as well are not among these.
     on_the_way = [one for one in earlier[:place] if _is_within(reads_of_extra(one), reads)]
-    tables = {name: table for name, table in all_tables().items() if name in reads.tables}
+    # What is known about deliveries rests on what was delivered, though no row of it is read.
+    rests_on = reads.tables or {named.feed.sql_name("raw"): View.LATEST}
+    tables = {name: table for name, table in all_tables().items() if name in rests_on}
     return Sources(tables, (*on_the_way, earlier[place]), bool(reads.control))
 
 
@@ -96,9 +106,9 @@ def show(store: Store, engine: DuckDBPyConnection, named: Named, chosen: Collect
         engine.execute(extra.sql)
 
 
-def fill(store: Store, engine: DuckDBPyConnection) -> None:
-    """Every relation of the published file, and the control tables, into ``engine``."""
-    fill_engine(store, engine, *_relations(load_feeds()))
+def fill(store: Store, engine: DuckDBPyConnection) -> list[Capture]:
+    """Every relation of the published file, and the control tables, into ``engine``; the captures that are in them."""
+    return fill_engine(store, engine, *_relations(load_feeds()))
 
 
 def publish_all(store: Store, *more: Feed) -> Path:
@@ -164,16 +174,25 @@ def _require(named: Named, there: Collection[str], column: str) -> None:
         )
 
 
-def may_read(store: Store, sql: str) -> list[Capture]:
-    """Every capture that the rows of a statement may come from: rather too many than too few.
-
-    Of a moment (``_asof``), and where it reads files itself, every revision.
+def may_read(captures: Sequence[Capture], sql: str) -> list[Capture]:
+    """Those of ``captures``, all that `fill` showed, which the rows of a statement may come from: rather too many than
+    too few. Of a moment (``_asof``), and where it reads files itself, every revision.
     """
     reads = reads_of(sql)
-    by_view: dict[View, list[str]] = {}
-    for name, view in reads.tables.items() if reads else dict.fromkeys(all_tables(), View.AS_OF).items():
-        by_view.setdefault(View.ALL_REVISIONS if view is View.AS_OF else view, []).append(name)
-    return [one for view, names in by_view.items() for one in store.select(Question(tuple(names), view))]
+    if reads is None:
+        return [*captures]
+    first: dict[tuple[str, WeekKey], int] = {}
+    for one in captures:
+        place = (one.table_name, one.key)
+        first[place] = min(one.revision, first.get(place, one.revision))
+
+    def is_read(one: Capture) -> bool:
+        view = reads.tables.get(one.table_name)
+        if view is View.LATEST:
+            return one.is_current
+        return view is not None and (view is not View.FIRST_RELEASE or one.revision == first[one.table_name, one.key])
+
+    return [one for one in captures if is_read(one)]
 
 
 def likest(store: Store, named: Named, chosen: Collection[Capture], symbol: str) -> list[str]:

@@ -33,7 +33,7 @@ def backup(
     Example: spine backup backups/market-spine
     """
     from market_spine import __version__
-    from market_spine.cli.state import open_store, settings_of
+    from market_spine.cli.state import collected, open_store, settings_of
     from market_spine.governance.keys import PRIVATE
     from market_spine.settings import clock
     from market_spine.store.backup import backup as copy
@@ -41,6 +41,7 @@ def backup(
     store = open_store(settings_of(ctx.obj))
     secrets = (store.home.keys / PRIVATE, store.home.channels)
     target = folder.expanduser().absolute()
+    collected(store)  # what was used is backed up as rows
     made = copy(store, target, clock(), __version__, secrets, _policies(), with_secrets, _check_landing)
     if form is not Format.TABLE:
         facts = _facts(target, made)

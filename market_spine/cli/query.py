@@ -102,7 +102,8 @@ def _rows(
         wanted["tier"] = [*(question.tiers or ())] if "tier" in names else []
         sql, values = reading.statement(engine, reading.Ask(named, wanted, limit=limit and limit + 1))
         rows = engine.execute(sql, values).fetchall()
-    used(store, chosen, named.sql_name, question.view, form, min(len(rows), limit or len(rows)))
+    shown = min(len(rows), limit or len(rows))
+    used(store, chosen, named.sql_name, question.view, form, shown, reading.sources_of(named).definition)
     return names, rows
 
 
@@ -152,10 +153,10 @@ def sql(
         require_reading(engine, statement)
         if "core_" in statement:
             collected(store)
-        fill(store, engine)
+        captures = fill(store, engine)
         lock(engine, store)
         columns, rows = answer(engine, statement)
-    used(store, may_read(store, statement), "", "", form, len(rows))
+    used(store, may_read(captures, statement), "", "", form, len(rows))
     if "explain_value" in columns:
         sys.stdout.write("\n".join(str(row[-1]) for row in rows) + "\n")
         return

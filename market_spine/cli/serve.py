@@ -35,7 +35,8 @@ def serve(
 
     Example: spine serve --port 8000
     """
-    from market_spine.api.app import PREFIX, create_app
+    from market_spine.api.app import create_app
+    from market_spine.api.problems import PREFIX
     from market_spine.store.tokens import listed
 
     with listening(host, port) as listener:
@@ -71,8 +72,9 @@ def listening(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             listener.listen(BACKLOG)  # who asks from now on waits until it is taken up
-        except OSError as error:
-            raise SpineError(f"{host}:{port}: {error.strerror}", "choose another: --port, or --host") from error
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise SpineError(f"{host}:{port}: {why}", "choose another: --port, or --host") from error
         stack.pop_all()
     return listener
 
@@ -85,6 +87,7 @@ def _run(app: object, listener: socket.socket) -> None:
         log_config=None,  # requests are told by the app, as lines of the platform's own log
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # whoever asks could put another address, or anything, into the log
         backlog=BACKLOG,
         timeout_graceful_shutdown=PATIENCE,
     )

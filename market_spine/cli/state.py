@@ -152,7 +152,15 @@ def written_now() -> Run:
     return Run(name, name, clock())
 
 
-def used(store: Store, chosen: Sequence[Capture], table: str, version: str, form: str, rows: int | None = None) -> None:
+def used(
+    store: Store,
+    chosen: Sequence[Capture],
+    table: str,
+    version: str,
+    form: str,
+    rows: int | None = None,
+    definition: str = "",
+) -> None:
     """Put down what a command is about to show of captures, and to whom; what has none is nobody's data."""
     import getpass
 
@@ -165,7 +173,7 @@ def used(store: Store, chosen: Sequence[Capture], table: str, version: str, form
     if chosen:
         ids = tuple(one.capture_id for one in chosen)
         who, asked = getpass.getuser(), redacted(shlex.join(["spine", *COMMAND.get()]))[:MOST_OF_A_COMMAND]
-        use = Use(clock(), who, Via.COMMAND, asked, ids, None, table, version, form, 200, rows)
+        use = Use(clock(), who, Via.COMMAND, asked, ids, None, table, version, form, 200, rows, definition)
         put_down(store, [use])
 
 

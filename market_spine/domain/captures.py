@@ -99,4 +99,7 @@ def as_of_instant(text: str) -> datetime:
         ) from error
     if moment.tzinfo is None:
         raise QueryError(f"{text!r} has no time zone", f"write --as-of {moment.isoformat()}Z  # or with an offset")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise QueryError(f"{text!r} is before or after all that a calendar has", "write a moment in UTC") from error

@@ -30,9 +30,12 @@ class Via(StrEnum):
     COMMAND = "command"
 
 
-def data_version(capture_ids: Iterable[str]) -> str:
-    """The name of a set of captures: 32 hexadecimal digits, the same for the same captures in whatever order.
+def data_version(capture_ids: Iterable[str], definition: str = "") -> str:
+    """The name of a set of captures, and of the ``definition`` of the view over them: 32 hexadecimal digits, the same
+    for the same captures in whatever order.
 
     Captures never change, so that whoever asks again with the same version gets the same rows.
     """
-    return hashlib.sha256("\n".join(sorted(set(capture_ids))).encode()).hexdigest()[:32]
+    ids = sorted(set(capture_ids))
+    text = "\n".join([*ids, *([definition] if ids and definition else [])])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

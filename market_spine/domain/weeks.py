@@ -30,6 +30,8 @@ def week_ending(value: date | str) -> date:
     if isinstance(day, datetime):  # also a pandas Timestamp: its text would end up in keys and paths
         raise WeekError(f"{day} is a moment, not a date", f"use its date: {day.date()}")
     if day.weekday() != FRIDAY:
+        if not date.min + WEEK <= day <= date.max - WEEK:
+            raise WeekError(f"{day} is no Friday", "write the week as YYYY-MM-DD, e.g. 2025-11-14")
         raise WeekError(
             f"{day} is a {day:%A}; a week is named by the Friday that ends it",
             f"the nearest Friday is {nearest_friday(day)}",

@@ -38,11 +38,12 @@ class Use:
     form: str = "json"
     status: int = 200
     row_count: int | None = None
+    definition: str = ""  # of the view that was read, if one was
     use_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def data_version(self) -> str | None:
-        return data_version(self.captures) if self.captures else None
+        return data_version(self.captures, self.definition) if self.captures else None
 
     def line(self) -> dict[str, Any]:
         """As it stands in the outbox."""
@@ -55,10 +56,33 @@ def put_down(store: Store, uses: Sequence[Use]) -> None:
     outbox.append(store.home, [use.line() for use in uses])
 
 
+def waiting(store: Store, version: str) -> list[str]:
+    """The captures that a data version names, by the uses that are not rows yet; none where no use has it."""
+    for line in outbox.lines(store.home):
+        if line.get("data_version") == version:
+            return [*line["captures"]]
+    return []
+
+
 def collect(store: Store, run: Run) -> int:
-    """Make rows of every use that was put down so far; how many were not there yet."""
+    """Make rows of every use that was put down so far; how many were not there yet.
+
+    A line of which no row can be made is set aside, and told: it must not hold back the others.
+    """
     with outbox.taken(store.home) as lines:
-        return sum(_collect(store, run, lines[start : start + MOST]) for start in range(0, len(lines), MOST))
+        chunks = (lines[start : start + MOST] for start in range(0, len(lines), MOST))
+        return sum(_collected(store, run, chunk) for chunk in chunks)
+
+
+def _collected(store: Store, run: Run, lines: Sequence[Mapping[str, Any]]) -> int:
+    try:
+        return _collect(store, run, lines)
+    except rows_of.SPOILT as error:
+        if len(lines) == 1:
+            outbox.refuse(store.home, lines[0], error)
+            return 0
+    half = len(lines) // 2
+    return _collected(store, run, lines[:half]) + _collected(store, run, lines[half:])
 
 
 def _collect(store: Store, run: Run, lines: Sequence[Mapping[str, Any]]) -> int:

@@ -31,6 +31,7 @@ from market_spine.governance.policy import UseCase
 from market_spine.governance.staleness import Derived, to_recompute
 from market_spine.store import certificates as certificate_rows
 from market_spine.store import readiness as rows_of
+from market_spine.store.columns import moment_text
 from market_spine.store.events import event_row
 from market_spine.store.ledger import Draft, Run, newest_seq, transaction
 from market_spine.store.manifest import Capture, Question, captures
@@ -192,6 +193,27 @@ def assess(
         for week in sorted(chosen)
     ]
     return [judge(use_case, tables, facts, now) for facts in every for use_case in scope.use_cases.values()], seq
+
+
+def as_it_stands(store: Store, scope: Scope, now: datetime, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict on record ``row`` as it would be at ``now``; nothing is written, so nothing becomes certified.
+
+    Where nobody has judged for long, what is on record may be neither what holds nor what is to be waited for.
+    """
+    week, use_case = row["week_ending"], scope.use_case(row["ready_for"])
+    verdicts, _ = assess(store, scope, now, [week])
+    (verdict,) = (one for one in verdicts if one.use_case is use_case)
+    if not _differs(verdict, row):
+        return dict(row)
+    uncertified = {"certificate_id": None, "certified_at": None, "certified_by": None, "is_ready": 0}
+    if not verdict.is_ready:
+        return dict(row) | _recorded(verdict) | uncertified | {"judged_at": now}
+    told = f"All five criteria hold, but it was judged last at {moment_text(row['judged_at'])}: it is not certified yet"
+    remedy = f"spine readiness {row['domain']} --week {week} --ready-for {use_case.name}  # or start the daemon"
+    issue = Issue("NOT_JUDGED", told, {"judged_at": moment_text(row["judged_at"])}, remedy)
+    state = Readiness.PRELIMINARY if row["is_ready"] else Readiness(row["state"])
+    more = {"blocking_issues": json.dumps([issue.row()]), "state": state.value}
+    return dict(row) | _recorded(verdict) | uncertified | more
 
 
 def _recorded(verdict: Verdict) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from market_spine.governance.staleness import Derived, Place, affected
 from market_spine.store import anomalies, consumption
 from market_spine.store import restatements as rows_of
 from market_spine.store.compare import Comparison, compare
-from market_spine.store.ledger import Run
+from market_spine.store.ledger import Run, committed_at
 from market_spine.store.manifest import Capture, Question, captures
 from market_spine.store.store import Store
 
@@ -221,7 +221,8 @@ def impact(store: Store, feed: Feed, derived: Sequence[Derived], before: Capture
         made = {one.capture_id: rows_of.made_from(connection, one) for one in (before, after)}
         windows = _windows(connection, derived, after)
         certificates = _superseded(connection, made[before.capture_id], after)
-        consumers = consumption.consumers(connection, [one.capture_id for one in made[before.capture_id]])
+        replaced = [one.capture_id for one in made[before.capture_id]]
+        consumers = consumption.consumers(connection, replaced, committed_at(connection, after.batch_id))
     pairs, not_compared = _measures(feed, made, before, after)
     shown = {"raw": (feed.raw, (before, after))} | {
         one.calculation.name: (one.calculation.table, pairs[one.calculation.name])

@@ -5,6 +5,7 @@ What belongs here: their rows. What does not: what a document, a hash or a signa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
@@ -17,7 +18,7 @@ from market_spine.store.journal import Entry
 from market_spine.store.ledger import Draft
 from market_spine.store.manifest import IN_LIMIT
 from market_spine.store.schema import MANIFEST
-from market_spine.store.trust_tables import CERTIFICATE_LOG, CERTIFICATES
+from market_spine.store.trust_tables import CERTIFICATE_LOG, CERTIFICATES, READINESS
 
 C, L = CERTIFICATES.c, CERTIFICATE_LOG.c
 Row = dict[str, Any]
@@ -102,6 +103,17 @@ def in_force(connection: sa.Connection, domain: str) -> set[str]:
     select = sa.select(L.certificate_id).join(CERTIFICATES, C.certificate_id == L.certificate_id)
     is_issued = L.event == CertificateEvent.ISSUED.value
     return set(connection.scalars(select.where(C.domain == domain, L.seq.in_(last), is_issued)))
+
+
+def certified_captures(connection: sa.Connection, domain: str, ready_for: str) -> set[str]:
+    """The captures that certificates in force are about, of weeks that are ready; as core_certified_captures in SQL."""
+    r = READINESS.c
+    ready = sa.select(r.certificate_id).where(r.domain == domain, r.ready_for == ready_for, r.is_ready == 1)
+    last = sa.select(sa.func.max(L.seq)).group_by(L.certificate_id)
+    issued = sa.select(L.certificate_id).where(L.seq.in_(last), L.event == CertificateEvent.ISSUED.value)
+    documents = sa.select(C.document).where(C.certificate_id.in_(ready), C.certificate_id.in_(issued))
+    found = (json.loads(text)["evidence"]["captures"] for text in connection.scalars(documents))
+    return {one["capture_id"] for captures in found for one in captures}
 
 
 def counts(connection: sa.Connection) -> tuple[int, int]:

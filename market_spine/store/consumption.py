@@ -17,6 +17,9 @@ from market_spine.store.serving_tables import CONSUMPTION, DATA_VERSIONS
 C, V, M = CONSUMPTION.c, DATA_VERSIONS.c, MANIFEST.c
 Row = dict[str, Any]
 
+# What a line of which no row can be made fails with; anything else, such as a full disk, is no fault of the line's.
+SPOILT = (KeyError, TypeError, ValueError, sa.exc.IntegrityError, sa.exc.DataError)
+
 # Uses of captures that are not the newest of their partition any more; reads alike on SQLite, PostgreSQL and DuckDB.
 # Whoever asked for every revision, or compared two, had the newest one before him as well: nobody to be told of it.
 # ``superseded_at`` is NULL where an earlier capture came back in its place: no transaction made that one anew.
@@ -59,6 +62,7 @@ def uses(
     actor: str | None = None,
     version: str | None = None,
     since: datetime | None = None,
+    until: datetime | None = None,
     limit: int = EVERYTHING,
     offset: int = 0,
 ) -> list[Row]:
@@ -68,14 +72,14 @@ def uses(
     select = select.where(*(column == value for column, value in bounds.items() if value is not None))
     if since is not None:
         select = select.where(C.used_at >= since)
+    if until is not None:
+        select = select.where(C.used_at < until)
     return [dict(row) for row in connection.execute(select).mappings()]
 
 
-def consumers(connection: sa.Connection, capture_ids: Sequence[str]) -> list[Row]:
-    """Who used any of the captures, most often first: actor, via, uses, first_used_at, last_used_at.
-
-    Without those who asked for every revision, or compared two.
-    """
+def consumers(connection: sa.Connection, capture_ids: Sequence[str], before: datetime) -> list[Row]:
+    """Who used any of the captures ``before`` something, most often first: actor, via, uses, first_used_at,
+    last_used_at. Without those who asked for every revision, or compared two."""
     versions: set[str] = set()
     for start in range(0, len(capture_ids), IN_LIMIT):
         chunk = capture_ids[start : start + IN_LIMIT]
@@ -84,8 +88,9 @@ def consumers(connection: sa.Connection, capture_ids: Sequence[str]) -> list[Row
     listed = sorted(versions)
     counted = (sa.func.count().label("uses"), sa.func.min(C.used_at).label("first_used_at"))
     for start in range(0, len(listed), IN_LIMIT):
-        is_meant = (C.data_version.in_(listed[start : start + IN_LIMIT]), C.version != View.ALL_REVISIONS)
-        select = sa.select(C.actor, C.via, *counted, sa.func.max(C.used_at).label("last_used_at")).where(*is_meant)
+        named = C.data_version.in_(listed[start : start + IN_LIMIT])
+        select = sa.select(C.actor, C.via, *counted, sa.func.max(C.used_at).label("last_used_at"))
+        select = select.where(named, C.version != View.ALL_REVISIONS, C.used_at < before)
         for row in connection.execute(select.group_by(C.actor, C.via)).mappings():
             place = (row["actor"], row["via"])
             found[place] = _joined(found[place], dict(row)) if place in found else dict(row)

@@ -7,7 +7,7 @@ captures, `governance` for the business record).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -102,9 +102,16 @@ def seal(connection: sa.Connection, home: Home, run: Run, subject: str, entry: j
     journal.write(home.journal, numbered)  # last, so that a row which the tables refuse is never in the journal
 
 
-def newest_seq(connection: sa.Connection) -> int:
-    """The number of the newest transaction; 0 for none."""
-    return connection.scalar(sa.select(sa.func.max(BATCHES.c.seq))) or 0
+def newest_seq(connection: sa.Connection, but: Collection[str] = ()) -> int:
+    """The number of the newest transaction, ``but`` for those over these tables; 0 for none."""
+    return connection.scalar(sa.select(sa.func.max(BATCHES.c.seq)).where(BATCHES.c.table_name.not_in(but))) or 0
+
+
+def committed_at(connection: sa.Connection, batch_id: str) -> datetime:
+    """When a transaction was committed."""
+    select = sa.select(BATCHES.c.committed_at).where(BATCHES.c.batch_id == batch_id)
+    found: datetime = connection.execute(select).scalar_one()
+    return found
 
 
 def newest(connection: sa.Connection) -> tuple[int, datetime | None]:

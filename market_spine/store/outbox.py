@@ -2,6 +2,7 @@
 
     uses/open.jsonl         what was used since the last look; one line each
     uses/taken-X.jsonl      what is being made rows of; there again after a kill
+    uses/refused.jsonl      lines of which no row can be made, with the cause: for a person to look at
 
 A line costs one fsync, shared by all that wait at once; a control transaction costs 4 ms and the write lock, which a
 backfill may hold. What belongs here: these files. What does not: what a use is (`governance.consumption`).
@@ -24,7 +25,7 @@ from market_spine.store.files import drop, fsync_folder, make_folder
 from market_spine.store.home import Home
 from market_spine.store.turns import turn
 
-OPEN, TAKEN = "open.jsonl", "taken-*.jsonl"
+OPEN, TAKEN, REFUSED = "open.jsonl", "taken-*.jsonl", "refused.jsonl"
 Line = Mapping[str, Any]
 
 
@@ -36,22 +37,50 @@ def append(home: Home, lines: Sequence[Line]) -> None:
         make_folder(home.uses)
         with turn(home.uses, "the record of uses"):
             is_new = not path.exists()
-            with path.open("a+b") as stream:
-                stream.write(b"\n" * _is_torn(stream) + data)
-                stream.flush()
-                os.fsync(stream.fileno())
+            with path.open("a+b", buffering=0) as stream:
+                _write(stream, data)
             if is_new:
                 fsync_folder(home.uses)
     except OSError as error:
         raise unwritable(path, home.uses, error) from error
 
 
-def size(home: Home) -> int:
-    """The bytes of the lines that wait."""
+def _write(stream: Any, data: bytes) -> None:
+    """All of ``data``, on disk, or nothing: of a batch that failed nobody was answered. ``stream`` has no buffer."""
+    before, left = stream.seek(0, os.SEEK_END), memoryview(b"\n" * _is_torn(stream) + data)
     try:
-        return (home.uses / OPEN).stat().st_size
-    except FileNotFoundError:
-        return 0
+        while left:
+            left = left[stream.write(left) :]
+        os.fsync(stream.fileno())
+    except OSError:
+        os.ftruncate(stream.fileno(), before)
+        raise
+
+
+def size(home: Home) -> int:
+    """The bytes of the lines that wait, of those too that a process left which was killed."""
+    return sum(path.stat().st_size for path in (home.uses / OPEN, *home.uses.glob(TAKEN)) if path.exists())
+
+
+def check(home: Home) -> None:
+    """StoreError where nothing could be put down now."""
+    append(home, [])
+
+
+def lines(home: Home) -> Iterator[dict[str, Any]]:
+    """Every line that waits, the newest files first; nothing is taken."""
+    for path in (home.uses / OPEN, *sorted(home.uses.glob(TAKEN), reverse=True)):
+        yield from _lines(path)
+
+
+def refuse(home: Home, line: Line, error: Exception) -> None:
+    """Set a line aside of which no row can be made, durably."""
+    path = home.uses / REFUSED
+    cause = str(error).partition("\n")[0]
+    structlog.get_logger().error("use_refused", file=str(path), cause=cause)
+    with path.open("a+b", buffering=0) as stream:
+        text = json.dumps({"cause": cause, "line": line}, sort_keys=True, ensure_ascii=False)
+        _write(stream, f"{text}\n".encode())
 
 
 def _is_torn(stream: Any) -> bool:

@@ -174,8 +174,11 @@ def create_relations(
             engine.execute(f"COMMENT ON MACRO TABLE {macro} IS {literal(version.description)}")
 
 
-def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], extras: Sequence[Extra]) -> None:
-    """Control tables, relations, and ``extras`` into ``engine``, from one snapshot of the control database."""
+def fill(
+    store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], extras: Sequence[Extra]
+) -> list[Capture]:
+    """Control tables, relations, and ``extras`` into ``engine``, from one snapshot of the control database; every
+    capture that can be read there."""
     from market_spine.store.engine import in_words
 
     with store.control.read() as connection:
@@ -186,6 +189,7 @@ def fill(store: Store, engine: DuckDBPyConnection, tables: Mapping[str, Table], 
     for extra in (*CORE_VIEWS, *extras):
         engine.execute(extra.sql)
         engine.execute(extra.comment)
+    return chosen
 
 
 def publish(store: Store, tables: Mapping[str, Table], extras: Sequence[Extra]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from market_spine_tests.cli.calls import call
 from market_spine_tests.journeys.stage import NOW
 from market_spine_tests.store import builders
 
+BETWEEN = datetime(2025, 12, 16, tzinfo=UTC)  # after the week came, and before it was restated
 OTC = {"week_ending": FRIDAY, "tier": "OTC"}
 
 
@@ -50,7 +52,7 @@ def test_an_answer_is_on_record(changed: Api) -> None:
         "GET /api/v1/data/symbol_hhi?week_ending=2025-11-07&tier=OTC&as_of=2025-12-15"
     )
     assert {one["actor"] for one in told} == {told[0]["actor"]}
-    assert told[-2]["data_version"] == told[-3]["data_version"] == etag.split('"')[1]
+    assert told[-2]["data_version"] == told[-3]["data_version"] == etag.split('"')[1].partition("-")[0]
     assert uses(changed, actor="nobody") == []
 
 
@@ -80,24 +82,30 @@ def test_commands_are_on_record_too(changed: Api) -> None:
 
 
 def test_who_used_what_was_superseded(changed: Api) -> None:
-    """Prevents a restatement from being news to those who traded on what it replaced."""
+    """Prevents a restatement from being news to those who traded on what it replaced, and an alarm for those who asked
+    for the earlier version when it was one."""
     then = OTC | {"as_of": "2025-12-15"}
     before = changed.get("data/otc_raw", params=then).headers["X-Capture-Ids"]
     now = changed.get("data/otc_raw", params=OTC).headers["X-Capture-Ids"]
-    (row,) = changed.get("uses/superseded", Scope.ADMIN).json()["items"]
-    assert (row["capture_id"], row["version"], row["was_latest"]) == (before, "as-of", False)
+    put_down(changed.desk.store, [Use(BETWEEN, "trader", Via.API, "GET /then", (before,), version="latest")])
+    late, early = changed.get("uses/superseded", Scope.ADMIN).json()["items"]
+    assert (late["capture_id"], late["version"], late["was_latest"]) == (before, "as-of", False)
+    assert (early["actor"], early["was_latest"]) == ("trader", True)
     home = str(changed.desk.store.home.root)
-    asked = "SELECT capture_id, actor, was_latest FROM core_superseded_uses"
-    (shown,) = call("--home", home, "sql", asked, "-f", "json").json()
-    assert shown == {"capture_id": before, "actor": row["actor"], "was_latest": 0}
+    asked = "SELECT capture_id, actor, was_latest FROM core_superseded_uses ORDER BY used_at"
+    shown = call("--home", home, "sql", asked, "-f", "json").json()
+    assert shown == [
+        {"capture_id": before, "actor": "trader", "was_latest": 1},
+        {"capture_id": before, "actor": late["actor"], "was_latest": 0},
+    ]
     impact = changed.get(f"captures/{now}/impact").json()
     (consumer,) = impact["consumers"]
-    assert (consumer["actor"], consumer["via"], consumer["uses"]) == (row["actor"], "api", 1)
+    assert (consumer["actor"], consumer["via"], consumer["uses"]) == ("trader", "api", 1)
     told = call("--home", home, "captures", "impact", "otc_raw", "-w", FRIDAY, "-t", "OTC", width=120)
     assert "Who used what it superseded" in told.out
-    assert row["actor"] in told.out
+    assert "trader" in told.out
     assert changed.get(f"captures/{now}/impact").json()["consumers"] == impact["consumers"]  # not who looked at it
-    assert len(changed.get("uses/superseded", Scope.ADMIN).json()["items"]) == 1
+    assert len(changed.get("uses/superseded", Scope.ADMIN).json()["items"]) == 2
 
 
 def test_what_cannot_be_put_on_record_is_not_answered(changed: Api) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from market_spine.api import problems
+from market_spine.api.desk import Desk
 from market_spine.api.operations import Catalog, CatalogEntry, Column, DependentTable, Impact, Partition, TableInFull
 from market_spine.api.recording import told
 from market_spine.api.routes.data import TableName
@@ -20,7 +21,6 @@ from market_spine.assets.tables import lineage_of, steps_of
 from market_spine.assets.views import views_of
 from market_spine.automation.catalog import dedented, entries
 from market_spine.domain.tiers import tier as parse_tier
-from market_spine.store.store import Store
 
 router = APIRouter(tags=["catalog"])
 READ = problems.responses(401, 403, 404, 422, 429, 503)
@@ -46,7 +46,7 @@ def catalog(request: Request, holder: Reader) -> Catalog:
 def table(request: Request, holder: Reader, table: TableName) -> TableInFull:
     """Its columns with units and lineage, and the SQL that makes it."""
     named = find(table)
-    found = _view(desk_of(request).store, named) if named.table is None else _table(named)
+    found = _view(desk_of(request), named) if named.table is None else _table(named)
     told(request, holder)
     return found
 
@@ -77,11 +77,11 @@ def _table(named: Named) -> TableInFull:
     )
 
 
-def _view(store: Store, named: Named) -> TableInFull:
+def _view(desk: Desk, named: Named) -> TableInFull:
     """A view's columns are those of its SQL over empty tables."""
     (extra,) = (one for one in views_of(named.feed) if one.name == named.sql_name)
-    with store.engine() as engine:
-        show(store, engine, named, ())
+    with desk.answers.turn(), desk.store.engine() as engine:
+        show(desk.store, engine, named, ())
         described = engine.execute(f"DESCRIBE {named.sql_name}").fetchall()
     columns = [Column(name=name, type=kind, nullable=True, description="", sources=[]) for name, kind, *_ in described]
     return TableInFull(

@@ -16,16 +16,16 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import MutableHeaders
 
 from market_spine.api import problems
-from market_spine.api.answers import MEDIA_TYPES, Form, Page, Rendered, form_of, render
+from market_spine.api.answers import MEDIA_TYPES, WRITER, Form, Page, Rendered, form_of, render
 from market_spine.api.desk import Desk
 from market_spine.api.models import DataPage
 from market_spine.api.recording import told
 from market_spine.api.security import Reader, desk_of
 from market_spine.api.selection import Rows, Selection, select
 from market_spine.assets.names import Named, find
-from market_spine.assets.reading import show
+from market_spine.assets.reading import show, sources_of
 from market_spine.domain.contracts import Feed
-from market_spine.domain.errors import NotFoundError
+from market_spine.domain.errors import NotFoundError, QueryError
 from market_spine.feeds import load_feeds
 from market_spine.governance.tokens import Holder
 
@@ -37,6 +37,7 @@ HEADERS = {
     "X-Data-Version": "Names the captures that the rows rest on; data_version= replays the answer",
     "X-Capture-Ids": f"Those captures, with commas; the first {NAMED}",
     "X-Capture-Count": "How many captures there are",
+    "X-Missing": f"Weeks and tiers that were asked for and of which there is no capture; the first {NAMED}",
     "X-Row-Count": "Rows in this answer",
     "Link": "Where the next page is (rel=next), if there is one",
 }
@@ -51,7 +52,10 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
             for form, media in MEDIA_TYPES.items()
         },
     },
-    304: {"description": "The version that was sent in If-None-Match is still right", "headers": TOLD},
+    304: {
+        "description": "The version that was sent in If-None-Match is still right",
+        "headers": {name: told for name, told in TOLD.items() if name not in ("X-Row-Count", "Link")},
+    },
     **problems.responses(401, 403, 404, 406, 422, 429, 503),
 }
 Asked = Annotated[Rows, Query()]
@@ -86,6 +90,8 @@ def history(
     asked: Asked,
 ) -> Response:
     """As /data/symbols, of one symbol. NotFound where no week has it, with the symbols that are most like it."""
+    if asked.symbol:
+        raise QueryError("the symbol is in the path already", "leave the parameter symbol away")
     named = find(_feed().sql_name("symbol_profile"))
     return answer(request, holder, named, asked.model_copy(update={"symbol": [symbol]}), symbol)
 
@@ -110,24 +116,26 @@ def _feed() -> Feed:
 def answer(request: Request, holder: Holder, named: Named, asked: Rows, symbol: str = "") -> Response:
     """Rows, or that they are still the same; on record before they go out."""
     desk = desk_of(request)
-    form = form_of(asked.format, request.headers.get("accept", ""))
+    form = form_of(asked.format, ",".join(request.headers.getlist("accept")))
     chosen = select(desk, named, asked, form)
-    use = partial(told, request, holder, captures=chosen.captures, table_name=named.sql_name, version=chosen.view)
-    etag = f'W/"{chosen.etag}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
-    headers |= _versions(chosen)
-    if _has(request.headers.get("if-none-match", ""), etag):
-        use(304, form=form)
-        return Response(status_code=304, headers=headers)
     key = (chosen.etag, repr(chosen.ask), form)
     rendered, stream = desk.answers.get(key, partial(_make, desk, chosen, form))
+    etag = f'W/"{chosen.etag}-{form}{WRITER}"'
+    is_same = _has(",".join(request.headers.getlist("if-none-match")), etag)
+    outcome = {"status": 304} if is_same else {"row_count": rendered.row_count}
     try:
         if symbol and not rendered.row_count and not chosen.ask.offset:
             raise _unknown(desk, chosen, symbol)
-        use(form=form, rows=rendered.row_count)
+        what = {"table_name": named.sql_name, "version": chosen.view, "form": form}
+        told(request, holder, chosen.captures, definition=sources_of(named).definition, **what, **outcome)
     except BaseException:
         stream.close()
         raise
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
+    headers |= _versions(chosen)
+    if is_same:
+        stream.close()
+        return Response(status_code=304, headers=headers)
     headers |= {"X-Row-Count": str(rendered.row_count), "Content-Length": str(rendered.size)}
     if form is not Form.JSON:
         headers["Content-Disposition"] = f'attachment; filename="{named.sql_name}.{form}"'
@@ -138,7 +146,8 @@ def answer(request: Request, holder: Holder, named: Named, asked: Rows, symbol: 
 
 
 def _make(desk: Desk, chosen: Selection, form: Form, path: File) -> Rendered:
-    page = Page(chosen.ask.named.sql_name, chosen.data_version, chosen.cursor(chosen.ask.limit or 0))
+    name, following = chosen.ask.named.sql_name, chosen.cursor(chosen.ask.limit or 0)
+    page = Page(name, chosen.data_version, chosen.missing, following)
     with desk.store.engine() as engine:
         show(desk.store, engine, chosen.ask.named, chosen.captures)
         return render(engine, chosen.ask, form, page, path)
@@ -146,10 +155,12 @@ def _make(desk: Desk, chosen: Selection, form: Form, path: File) -> Rendered:
 
 def _versions(chosen: Selection) -> dict[str, str]:
     ids = [one.capture_id for one in chosen.captures[:NAMED]]
+    missing = chosen.missing
     return {
         "X-Data-Version": chosen.data_version,
         "X-Capture-Ids": ",".join(ids),
         "X-Capture-Count": str(len(chosen.captures)),
+        **({"X-Missing": ", ".join(missing[:NAMED])} if missing else {}),
     }
 
 
@@ -184,6 +195,7 @@ def _unknown(desk: Desk, chosen: Selection, symbol: str) -> NotFoundError:
 
     named, _ = captured(chosen.ask.named.feed.sql_name("symbol_summary"))
     held = [one for one in chosen.captures if one.table_name == named.sql_name]
-    near = ", ".join(likest(desk.store, named, held, symbol)) if held else ""
+    with desk.answers.turn():
+        near = ", ".join(likest(desk.store, named, held, symbol)) if held else ""
     cause = f"no week that was asked for has the symbol {symbol!r}"
     return NotFoundError(cause, f"the nearest symbols: {near or 'none'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field
 
@@ -35,7 +36,7 @@ from market_spine.assets.scope import scope_of
 from market_spine.assets.tables import derived_of, tables_of
 from market_spine.automation.request import feed_of
 from market_spine.domain.contracts import Severity
-from market_spine.domain.errors import NotFoundError, QueryError
+from market_spine.domain.errors import NotFoundError, QueryError, StoreError
 from market_spine.feeds import load_feeds
 from market_spine.governance import anomalies as closing
 from market_spine.governance.diagnosis import Diagnosis, document, schedule_document
@@ -73,7 +74,7 @@ def anomalies_(request: Request, holder: Reader, of: Annotated[OfAnomalies, Quer
     bounds = (of.week, of.tiers, of.severity, of.with_resolved, of.with_linked, of.limit, of.offset)
     with desk_of(request).store.control.read() as connection:
         rows = listings.anomalies(connection, *bounds)
-    told(request, holder, rows=len(rows))
+    told(request, holder, row_count=len(rows))
     return Anomalies(items=[Anomaly(**row) for row in rows])
 
 
@@ -81,7 +82,7 @@ def anomalies_(request: Request, holder: Reader, of: Annotated[OfAnomalies, Quer
 def anomaly(request: Request, holder: Reader, number: Number) -> AnomalyInFull:
     """Its details and sample records, everything that happened to it, and what helps."""
     found = _anomaly(desk_of(request), number)
-    told(request, holder, rows=1)
+    told(request, holder, row_count=1)
     return found
 
 
@@ -94,8 +95,18 @@ def resolve(request: Request, holder: Operator, number: Number, why: Resolution)
     """It opens again where the same is found once more. Scope: operate."""
     desk = desk_of(request)
     closing.resolve(desk.store, desk.run(), number, why.note, holder.name)
-    publish_again(desk.store)
-    return _anomaly(desk, number)
+    found = _anomaly(desk, number)
+    told(request, holder, row_count=1)
+    _publish(desk)
+    return found
+
+
+def _publish(desk: Desk) -> None:
+    """The anomaly is closed by now: a published file that cannot be made anew is told, and the next run makes it."""
+    try:
+        publish_again(desk.store)
+    except StoreError as error:
+        structlog.get_logger().warning("not_published", cause=error.cause, remedy=error.remedy)
 
 
 def _anomaly(desk: Desk, number: int) -> AnomalyInFull:
@@ -132,7 +143,7 @@ def captures(request: Request, holder: Reader, of: Annotated[OfCaptures, Query()
     bounds = (name, of.week, of.tiers, of.with_superseded, of.limit, of.offset)
     with desk_of(request).store.control.read() as connection:
         rows = listings.captures(connection, *bounds)
-    told(request, holder, rows=len(rows))
+    told(request, holder, row_count=len(rows))
     return Captures(items=[CaptureRow(**row) for row in rows])
 
 
@@ -142,7 +153,7 @@ def capture(request: Request, holder: Reader, capture_id: CaptureId) -> CaptureI
     one = _capture(desk_of(request), capture_id)
     with desk_of(request).store.control.read() as connection:
         made_from = inputs_of(connection, [one.capture_id])[one.capture_id]
-    told(request, holder, rows=1)
+    told(request, holder, row_count=1)
     names = ("computed_at", "content_hash", "file_sha256", "file_bytes", "policy", "execution_id", "correlation_id")
     more = {name: getattr(one, name) for name in (*names, "landing_id")}
     return CaptureInFull(**listings.capture_row(one), **more, made_from=list(made_from))
@@ -166,7 +177,8 @@ def impact(request: Request, holder: Reader, capture_id: CaptureId) -> Restateme
     if before is None:
         raise NotFoundError(f"no capture before {capture_id} has other content", "it restates nothing")
     desk.collect()
-    found = compared(desk.store, feed, derived_of(feed), before, after)
+    with desk.answers.turn():
+        found = compared(desk.store, feed, derived_of(feed), before, after)
     told(request, holder, captures=(before, after), table_name=after.table_name, version="all-revisions")
     details = json.loads(json.dumps(found.details(), default=str))
     del details["consumers"]
@@ -194,7 +206,7 @@ def certificates_(request: Request, holder: Reader, of: Annotated[OfCertificates
     with desk_of(request).store.control.read() as connection:
         rows = certificates.listed(connection, of.week, of.ready_for, of.with_superseded)
     page = rows[of.offset : of.offset + of.limit]
-    told(request, holder, rows=len(page))
+    told(request, holder, row_count=len(page))
     return Certificates(items=[Certificate(**row) for row in page])
 
 
@@ -207,7 +219,7 @@ def certificate(request: Request, holder: Reader, certificate_id: CertificateId)
         raise NotFoundError(
             f"there is no certificate {certificate_id}", "GET /api/v1/certificates?with_superseded=true"
         )
-    told(request, holder, rows=1)
+    told(request, holder, row_count=1)
     return CertificateInFull(**found[0])
 
 

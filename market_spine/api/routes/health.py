@@ -5,8 +5,8 @@ Open to everybody are the first two: a supervisor has no token. They say nothing
 
 from __future__ import annotations
 
-import os
-
+import structlog
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
@@ -19,8 +19,10 @@ from market_spine.automation.exposition import Exposition
 from market_spine.domain.errors import StoreError
 from market_spine.feeds import load_feeds
 from market_spine.governance.metrics import Watch, snapshot
+from market_spine.store import outbox
 from market_spine.store.control import migrations
 from market_spine.store.health import schema_version
+from market_spine.store.store import Store
 
 router = APIRouter(prefix="/health", tags=["health"])
 metrics = APIRouter(tags=["health"])
@@ -33,17 +35,25 @@ async def live() -> Health:
 
 
 @router.get("/ready", responses=problems.responses(503), summary="Whether the server can answer")
-def ready(request: Request) -> Health:
-    """The control database answers and has this code's schema, and uses can be put on record."""
-    store = desk_of(request).store
+async def ready(request: Request) -> Health:
+    """The control database answers and has this code's schema, and uses can be put on record. Why not is in the log."""
+    desk = desk_of(request)
+    try:
+        await to_thread.run_sync(_check, desk.store, limiter=desk.supervisors)  # whatever the other threads wait for
+    except Exception as error:
+        structlog.get_logger().warning("api_not_ready", cause=str(error))
+        raise StoreError(
+            "the store does not answer, or takes no record of uses", "see the log of the server"
+        ) from error
+    return Health(status="ready")
+
+
+def _check(store: Store) -> None:
     with store.control.read() as connection:
         held, known = schema_version(connection), migrations()[-1][0]
     if held != known:
         raise StoreError(f"the control database has schema {held or 'none'}, this code has {known}", "spine init")
-    place = store.home.uses if store.home.uses.exists() else store.home.root
-    if not os.access(place, os.W_OK):
-        raise StoreError(f"{place} is not writable: no use could be put on record", f"make {place} writable")
-    return Health(status="ready")
+    outbox.check(store.home)
 
 
 @metrics.get(

@@ -1,6 +1,6 @@
-"""May a week be used: the verdicts on record, with what stands against it.
+"""May a week be used: the verdict as it stands now, with what stands against it, and all verdicts on record.
 
-What belongs here: the status that tells a program, and when it should ask again. What does not: judging, which the
+What belongs here: the status that tells a program, and when it should ask again. What does not: certifying, which the
 sensor, every load, and `spine readiness` do.
 """
 
@@ -24,6 +24,7 @@ from market_spine.domain.errors import NotFoundError
 from market_spine.domain.weeks import week_ending as parse_week
 from market_spine.feeds import load_feeds
 from market_spine.governance.criteria import CRITERIA
+from market_spine.governance.readiness import as_it_stands
 from market_spine.store.readiness import held
 
 router = APIRouter(prefix="/readiness", tags=["readiness"])
@@ -60,7 +61,11 @@ def one(
     week_ending: Annotated[str, Path(max_length=40, description="The Friday that ends it", examples=["2025-11-14"])],
     ready_for: ReadyFor = None,
 ) -> Response | Verdict:
-    """200 where the week is certified for the use, 503 where it is not, 404 where nothing of it was ever captured."""
+    """200 where the week is certified for the use, 503 where it is not, 404 where nothing of it was ever captured.
+
+    It is judged as it stands now. Certificates are issued by the daemon and by `spine readiness`: where neither has
+    looked since all criteria hold, the issue is NOT_JUDGED.
+    """
     feed = feed_of(load_feeds(), domain, "use")
     week, use_case = parse_week(week_ending), scope_of(feed).use_case(ready_for or "trading")
     desk = desk_of(request)
@@ -70,15 +75,15 @@ def one(
         raise NotFoundError(
             f"nothing of the week {week} was ever captured", f"spine backfill --from {week} --to {week}"
         )
+    row = as_it_stands(desk.store, scope_of(feed), desk.now(), row)
     verdict = verdict_of(row)
-    told(request, holder, 200 if verdict.is_ready else 503)
+    told(request, holder, status=200 if verdict.is_ready else 503)
     if verdict.is_ready:
         return verdict
     reasons = "; ".join(issue.message for issue in verdict.blocking_issues)
     step = verdict.blocking_issues[0].remedy if verdict.blocking_issues else "spine readiness"
-    answer = problems.problem(
-        request, 503, f"{week} is not ready for {use_case.name}: {reasons}", step, **verdict.model_dump(mode="json")
-    )
+    detail = f"{week} is not ready for {use_case.name}: {reasons}"
+    answer = problems.problem(request, 503, detail, step, "Not Ready", **verdict.model_dump(mode="json"))
     answer.headers["Retry-After"] = str(_wait(row, desk.now()))
     return answer
 
@@ -98,7 +103,7 @@ def every(
         scope_of(feed).use_case(ready_for)
     with desk_of(request).store.control.read() as connection:
         rows = held(connection, feed.domain)
-    told(request, holder, 200)
+    told(request, holder)
     return Verdicts(items=[verdict_of(rows[at]) for at in sorted(rows, reverse=True) if ready_for in (None, at[1])])
 
 

@@ -22,23 +22,39 @@ router = APIRouter(tags=["uses"])
 READ = problems.responses(401, 403, 404, 422, 429, 503)
 
 
+DAY = len("2025-12-15")
+MOMENTS = ["2025-12-15T15:00:00Z", "2025-12-15"]
+
+
 class OfUses(Page):
     """Which uses."""
 
     actor: str | None = Field(None, max_length=80, description="Of one token or user")
     data_version: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="Of one data version")
-    since: str | None = Field(None, max_length=40, description="From this moment on", examples=["2025-12-15T15:00:00Z"])
+    since: str | None = Field(
+        None,
+        max_length=40,
+        description="From this moment on, or from the beginning of this day (UTC)",
+        examples=MOMENTS,
+    )
+    until: str | None = Field(
+        None,
+        max_length=40,
+        description="Before this moment, or until the end of this day: fixes the list while it is paged through",
+        examples=MOMENTS,
+    )
 
 
 @router.get("/uses", responses=READ, summary="Who used what")
 def uses(request: Request, holder: Admin, of: Annotated[OfUses, Query()]) -> Uses:
     """The newest first, through whatever door. Scope: admin."""
-    moment = as_of_instant(of.since) if of.since else None
+    since = as_of_instant(f"{of.since}T00:00:00Z" if len(of.since) == DAY else of.since) if of.since else None
+    until = as_of_instant(of.until) if of.until else None
     desk = desk_of(request)
     desk.collect()
     with desk.store.control.read() as connection:
-        rows = consumption.uses(connection, of.actor, of.data_version, moment, of.limit, of.offset)
-    told(request, holder, rows=len(rows))
+        rows = consumption.uses(connection, of.actor, of.data_version, since, until, of.limit, of.offset)
+    told(request, holder, row_count=len(rows))
     return Uses(items=[Use(**row) for row in rows])
 
 
@@ -52,7 +68,7 @@ def superseded(request: Request, holder: Admin, of: Annotated[Page, Query()]) ->
     desk.collect()
     with desk.store.control.read() as connection:
         rows = consumption.superseded(connection, of.limit, of.offset)
-    told(request, holder, rows=len(rows))
+    told(request, holder, row_count=len(rows))
     return SupersededUses(items=[SupersededUse(**row) for row in rows])
 
 
@@ -67,6 +83,6 @@ def version(
     named = [one.capture_id for one in named_by(desk, data_version)]
     with desk.store.control.read() as connection:  # again: which of them are current may have changed
         found = by_ids(connection, named)
-    told(request, holder, rows=len(named))
+    told(request, holder, row_count=len(named))
     rows = [CaptureRow(**listings.capture_row(found[one])) for one in named]
     return Version(data_version=data_version, captures=rows)

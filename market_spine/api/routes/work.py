@@ -50,7 +50,7 @@ def items(request: Request, holder: Reader, of: Annotated[OfWork, Query()]) -> W
     states: Sequence[str] = of.state or ([] if of.with_done else [*work.OPEN, WorkState.FAILED])
     with desk_of(request).store.control.read() as connection:
         rows = work.items(connection, None, states, None, of.week, of.tiers, of.limit, of.offset)
-    told(request, holder, rows=len(rows))
+    told(request, holder, row_count=len(rows))
     return _items(rows)
 
 
@@ -61,7 +61,7 @@ def item(request: Request, holder: Reader, number: Number) -> WorkInFull:
         rows, happened = work.items(connection, ids=[number]), work.log_of(connection, number)
     if not rows:
         raise NotFoundError(f"there is no work item {number}", "GET /api/v1/work?with_done=true")
-    told(request, holder, rows=1)
+    told(request, holder, row_count=1)
     history = [Change(**{name: value for name, value in one.items() if name != "batch_id"}) for one in happened]
     return WorkInFull(**rows[0], history=history)
 
@@ -97,6 +97,7 @@ def enqueue(request: Request, holder: Operator, wanted: Enqueue) -> Response | E
     )
     asks, _ = asked_for(feed, pipeline, params, run.now, wanted.priority)
     found = ledger.enqueue(desk.store, run, asks, holder.name)
+    told(request, holder, status=201 if found.added else 409, row_count=len(found.added) + len(found.held))
     answer = Enqueued(added=_items(found.added).items, held=_items(found.held).items)
     if found.added:
         return answer
@@ -110,7 +111,9 @@ def enqueue(request: Request, holder: Operator, wanted: Enqueue) -> Response | E
 def retry(request: Request, holder: Operator, numbers: Numbers) -> WorkItems:
     """At once, with all their attempts; 409 where an item is neither failed nor waiting. Scope: operate."""
     desk = desk_of(request)
-    return _items(ledger.retry(desk.store, desk.run(), numbers.ids, holder.name))
+    rows = ledger.retry(desk.store, desk.run(), numbers.ids, holder.name)
+    told(request, holder, row_count=len(rows))
+    return _items(rows)
 
 
 @router.post("/cancel", responses=CHANGE, summary="Cancel items that are open or failed")
@@ -120,7 +123,9 @@ def cancel(request: Request, holder: Operator, numbers: Numbers) -> WorkItems:
     with desk.open_instance() as instance:
         claims.cancel(desk.spine, instance, desk.run(), numbers.ids, holder.name)
     with desk.store.control.read() as connection:
-        return _items(work.items(connection, ids=numbers.ids))
+        rows = work.items(connection, ids=numbers.ids)
+    told(request, holder, row_count=len(rows))
+    return _items(rows)
 
 
 def _items(rows: Sequence[Row]) -> WorkItems:
