@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,6 +160,32 @@ def test_pretty_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None
     assert re.match(r"\S+Z \[warning  \] control_lock_waited +seconds=1.5\n", told)
     assert f"ValueError: {HIDDEN}" in told
     assert (PASSWORD in told, "\x1b" in told) == (False, False)
+
+
+NASTY = ("x", "token", "a.", "a://b:", "http://", "bearer ", "basic", "spine_", "token = ", "token=", 'a="', "-", " ")
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_a_long_text_is_cleaned_in_no_time(text: str) -> None:
+    """Prevents whoever can reach the API from keeping it busy: a URL may have 8 KiB, and took 8 s of these."""
+    started = time.process_time()
+    Redactor().text(text * (8192 // len(text)))
+    assert time.process_time() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("x=token=abc", "x=token=[secret]"),
+        ("x--token=abc&b=1", "x--token=[secret]&b=1"),
+        ("token=abc token=def", "token=[secret] token=[secret]"),
+        ("path=/x\x1b[2J\x00\x9b31m", "path=/x\\x1b[2J\\x00\\x9b31m"),
+        ("one\n\ttwo", "one\n\ttwo"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_spelt_out(text: str, shown: str) -> None:
+    """Prevents a path from clearing the screen of whoever reads the log, or from hiding a value behind another name."""
+    assert Redactor().text(text) == shown
 
 
 def test_what_is_kept_elsewhere_is_cleaned_alike() -> None:

@@ -286,7 +286,8 @@ def _limit(limit: int | None, form: Form) -> int | None:
         return DEFAULT.get(form)
     if most is not None and limit > most:
         raise QueryError(
-            f"{form} has {most:,} rows at most", f"write limit={most}, and follow `next`; or format=parquet"
+            f"an answer as {form} has {most:,} rows at most",
+            f"write limit={most}, and follow `next`; or format=parquet",
         )
     return limit
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from pydantic import SecretStr
 
 from market_spine.api.answers import Answers
 from market_spine.api.app import create_app
@@ -62,9 +63,12 @@ class Api:
 
 
 @contextmanager
-def serving(home: Path, now: Callable[[], datetime] = clock, rate: str = "100000/second") -> Iterator[Api]:
+def serving(
+    home: Path, now: Callable[[], datetime] = clock, rate: str = "100000/second", control_url: str = ""
+) -> Iterator[Api]:
     """A server over the store of ``home``."""
-    spine = build_spine(Settings(home=home, log_level=Level.ERROR), clock=now)
+    settings = Settings(home=home, log_level=Level.ERROR, control_url=SecretStr(control_url))
+    spine = build_spine(settings, clock=now)
     spine.store.ensure()
     desk = Desk(spine, Limits(rate_of(rate), clock), Answers(), lambda: open_instance(spine.store.home.dagster))
     tokens = {scope: token(desk, f"{scope}-{time.monotonic_ns()}", scope) for scope in Scope}

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from market_spine.api.answers import MEDIA_TYPES, WRITER, Form
+from market_spine.api.answers import MEDIA_TYPES, WRITER, Answers, Form
+from market_spine.domain.serving import Scope
 from market_spine_tests.api.conftest import text_of
 from market_spine_tests.api.server import FRIDAY, Api
-from market_spine_tests.cli.calls import Command
+from market_spine_tests.cli.calls import Command, call
 
 RESTATED = {"week_ending": FRIDAY, "tier": "OTC"}
 PARTITION = ("--week-ending", FRIDAY, "--tier", "OTC")
@@ -97,6 +98,8 @@ def test_every_form_has_the_same_rows(api: Api, form: Form) -> None:
         ("text/csv;q=0, application/vnd.apache.parquet;q=0.1", Form.PARQUET),
         ("text/html, application/vnd.apache.arrow.stream;q=0.9", Form.ARROW),
         ("TEXT/CSV", Form.CSV),
+        ("application/json;q=0, */*", Form.CSV),
+        ("application/*;q=0.9, application/vnd.apache.parquet", Form.PARQUET),
     ],
 )
 def test_the_form_follows_accept(api: Api, accept: str, form: Form) -> None:
@@ -186,6 +189,8 @@ def test_what_is_unchanged_is_not_sent_again(api: Api, form: str) -> None:
 def test_a_replay_has_the_same_bytes(api: Api, path: str, params: dict[str, Any]) -> None:
     """Prevents an answer that somebody acted on from being gone."""
     first = api.get(path, params=params)
+    api.desk.answers, old = Answers(), api.desk.answers  # nothing is kept: it is made again
+    old.close()
     replayed = api.get(path, params=params | {"data_version": first.headers["X-Data-Version"]})
     assert replayed.status_code == first.status_code == 200
     assert replayed.content == first.content
@@ -219,6 +224,22 @@ def test_a_replay_has_the_same_bytes(api: Api, path: str, params: dict[str, Any]
         ("data/otc_raw", {"limit": "many"}, 422, "limit"),
         ("data/otc_raw", {"format": "xml"}, 422, "format"),
         ("data/otc_raw", {"where": "1=1"}, 422, "there is no parameter 'where'"),
+        ("data/otc_raw", {"columns": "symbol,tier,symbol"}, 422, "the column symbol is asked for twice"),
+        ("data/otc_raw", {"from": "1990-01-05", "to": "2090-01-06"}, 422, "has more than 1000 weeks"),
+        ("data/otc_raw", {"week_ending": "0001-01-01"}, 422, "0001-01-01"),
+        ("data/otc_raw", {"as_of": "0001-01-01T00:00:00+23:59"}, 422, "all that a calendar has"),
+        ("data/otc_raw", {"as_of": "9999-12-31T23:59:59-23:59"}, 422, "all that a calendar has"),
+        ("data/otc_raw", {"limit": 20_000}, 422, "an answer as json has 10,000 rows at most"),
+        ("data/otc_raw", {"data_version": "{version}", "week_ending": "2025-11-14"}, 422, f"is of {FRIDAY} OTC too"),
+        ("data/otc_raw", {"data_version": "{version}", "tier": "T1"}, 422, f"is of {FRIDAY} OTC too"),
+        ("data/otc_raw", {"data_version": "{version}", "as_of": "2025-12-15"}, 422, "has a capture of 2025-12-19"),
+        ("data/otc_raw", {"ready_for": "lunch"}, 422, "there is no use case 'lunch'"),
+        ("data/otc_raw", {"ready_for": "trading", "as_of": "2025-12-15"}, 422, "are about the latest captures"),
+        ("data/symbol_hhi_ready", {}, 422, "otc_symbol_hhi_ready takes arguments"),
+        ("data/symbols/SYDPSM/history", {"symbol": "SYHVCL"}, 422, "the symbol is in the path already"),
+        ("readiness/otc/2025-11-14", {"readyfor": "research"}, 422, "there is no parameter 'readyfor' here"),
+        ("doctor/otc", {"week": 4}, 422, "there is no parameter 'week' here; there are: weeks"),
+        ("catalog", {"zzz": 1}, 422, "there is no parameter 'zzz' here; there are: none"),
         ("data/otc_rwa", {}, 404, "there is no table 'otc_rwa'"),
         ("data/core_manifest", {}, 422, "is a control table"),
         ("data/otc_raw_asof", {}, 422, "takes arguments"),
@@ -267,3 +288,90 @@ def test_weeks_add_up(api: Api, spine: Command) -> None:
         FROM otc_venue_volume GROUP BY ALL ORDER BY week_ending DESC, tier"""
     names = "week_ending,tier,symbols,venues,total_volume,total_trades"
     assert api.rows("weeks", params={"columns": names}) == spine("sql", asked, "-f", "json").json()
+
+
+@pytest.mark.parametrize("precondition", ["*", '"x"'])
+@pytest.mark.parametrize(
+    ("path", "params", "status"),
+    [
+        ("otc_raw", {"columns": "nope"}, 422),
+        ("weeks", {"symbol": "AAPL"}, 422),
+        ("symbols/NOSUCH/history", {}, 404),
+    ],
+)
+def test_a_question_is_looked_at_before_its_precondition(
+    api: Api, path: str, params: dict[str, Any], status: int, precondition: str
+) -> None:
+    """Prevents a question that has no answer from being told that its answer is unchanged."""
+    assert api.get(f"data/{path}", params=params, headers={"If-None-Match": precondition}).status_code == status
+
+
+def test_a_copy_is_of_one_form(api: Api) -> None:
+    """Prevents a cache from taking a page of JSON for the sheet that was asked for."""
+    etag = api.get("data/weeks").headers["ETag"]
+    answer = api.get("data/weeks", headers={"If-None-Match": etag, "Accept": "text/csv"})
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/csv")
+
+
+@pytest.mark.parametrize("other", [{"tier": "T1"}, {"symbol": "SYDPSM"}, {"columns": "symbol"}, {"mpid": "OTCN"}])
+def test_a_cursor_is_of_one_question(api: Api, other: dict[str, str]) -> None:
+    """Prevents rows from being skipped where a later page is asked for with other filters."""
+    cursor = api.get("data/otc_venue_volume", params={"limit": 5}).json()["next"]
+    refused = api.get("data/otc_venue_volume", params={"limit": 5, "cursor": cursor} | other)
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith(("that cursor is not of this question", "that data version is of"))
+
+
+def test_pages_go_on_whatever_comes_meanwhile(changed: Api) -> None:
+    """Prevents a restatement between two pages from doubling or losing rows; and a reader from breaking the pages of
+    another one."""
+    first = changed.get("data/symbol_hhi", params=RESTATED | {"limit": 60})
+    notes = changed.get("data/otc_raw_annotated", params=RESTATED | {"limit": 60})
+    assert changed.get("uses", Scope.ADMIN).status_code == 200  # commits who read until now
+    again = changed.get("data/otc_raw_annotated", params=RESTATED | {"limit": 60, "cursor": notes.json()["next"]})
+    assert again.status_code == 200, again.text
+    home = str(changed.desk.store.home.root)
+    load = ("run", "otc.ingest_week", "-w", FRIDAY, "--tier", "OTC", "--force")
+    assert call("--home", home, *load).code == 0
+    assert call("--home", home, "recompute", "--yes").code == 0
+    later = changed.get("data/symbol_hhi", params=RESTATED | {"limit": 60, "cursor": first.json()["next"]})
+    assert later.headers["X-Capture-Ids"] == first.headers["X-Capture-Ids"]
+    now = changed.get("data/symbol_hhi", params=RESTATED | {"limit": 60})
+    assert now.headers["X-Capture-Ids"] != first.headers["X-Capture-Ids"]
+
+
+def test_what_is_missing_is_named(api: Api) -> None:
+    """Prevents a week that is not whole from looking like one that is."""
+    asked = {"week_ending": ["2025-11-14", "2026-11-13"], "as_of": "2025-12-15"}
+    answer = api.get("data/symbol_hhi", params=asked)
+    there = {(row["week_ending"], row["tier"]) for row in answer.json()["rows"]}
+    every = {(week, tier) for week in asked["week_ending"] for tier in ("NMS_TIER_1", "NMS_TIER_2", "OTC")}
+    missing = [f"{week} {tier}" for week, tier in sorted(every - there)]
+    assert answer.json()["missing"] == answer.headers["X-Missing"].split(", ") == missing
+    assert {"2026-11-13 OTC"} < set(missing) < {f"{week} {tier}" for week, tier in every}
+    whole = api.get("data/symbol_hhi", params={"week_ending": FRIDAY})
+    assert (whole.json()["missing"], "X-Missing" in whole.headers) == ([], False)
+
+
+def test_only_what_is_certified(changed: Api) -> None:
+    """Prevents a program from trading on rows that no certificate in force is about."""
+    home, counts = str(changed.desk.store.home.root), []
+    for _ in range(2):
+        for use in ("trading", "research"):
+            rows = changed.rows("symbol_hhi", params={"ready_for": use, "columns": "week_ending,tier,symbol,hhi"} | ALL)
+            asked = f"SELECT week_ending, tier, symbol, hhi FROM otc_symbol_hhi_ready('{use}')"
+            by_sql = call("--home", home, "sql", f"{asked} ORDER BY week_ending DESC, tier, symbol", "-f", "json")
+            assert rows == by_sql.json()
+            counts.append(len(rows))
+        assert call("--home", home, "readiness", "otc").code == 0  # judges all weeks, long after they settled
+    before, after = counts[:2], counts[2:]
+    assert before < after
+    newest = {"ready_for": "trading", "week_ending": "2026-11-13"}
+    assert changed.get("data/symbol_hhi", params=newest).headers["X-Missing"].startswith("2026-11-13 NMS_TIER_1")
+
+
+def test_findings_rest_on_what_was_delivered(api: Api) -> None:
+    """Prevents a grade that somebody acted on from naming no capture."""
+    answer = api.get("data/otc_week_quality", params=RESTATED)
+    (raw,) = api.get("captures", params={"table": "raw", "week_ending": FRIDAY, "tier": "OTC"}).json()["items"]
+    assert answer.headers["X-Capture-Ids"] == raw["capture_id"]

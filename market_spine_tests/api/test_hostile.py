@@ -81,10 +81,9 @@ def test_sql_in_a_parameter(api: Api, name: str, text: str) -> None:
 )
 def test_a_path_leads_nowhere_else(api: Api, path: str) -> None:
     """Prevents a name from being taken for a file."""
-    answer = api.get(path)
-    assert answer.status_code in (404, 422), answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert "root:" not in answer.text
+    answer = request(api, f"GET /api/v1/{path} HTTP/1.1")  # as it stands: a client would tidy it up
+    assert status(answer) in (404, 422), answer
+    assert b"content-type: application/problem+json" in answer
 
 
 def raw(api: Api, data: bytes) -> bytes:

@@ -60,6 +60,29 @@ def test_readiness_is_one_answer_through_three_doors(
         assert verdicts["trading"]["state"] == point
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("api-states")
+def test_readiness_is_judged_as_it_stands(weeks: dict[str, tuple[Path, datetime]], tmp_path: Path) -> None:
+    """Prevents a program from waiting for ever where nobody judges, and from being told of a certificate that nobody
+    issued."""
+    source, now = weeks["CERTIFIED"]  # nobody has judged since the preliminary period ended
+    home = Path(shutil.copytree(source, tmp_path / "home"))
+    with serving(home, lambda: now) as api:
+        waiting = api.get(f"readiness/otc/{WEEK}")
+        assert (waiting.status_code, waiting.json()["type"]) == (503, "urn:market-spine:problem:not-ready")
+        assert [one["code"] for one in waiting.json()["blocking_issues"]] == ["NOT_JUDGED"]
+        assert waiting.json()["next"].startswith(f"spine readiness finra.otc_transparency --week {WEEK}")
+        with time_machine.travel(now):
+            assert doors.commands(home)("readiness", "otc", "-w", WEEK).code == 0
+        certified = api.get(f"readiness/otc/{WEEK}")
+        assert (certified.status_code, certified.json()["state"]) == (200, "CERTIFIED")
+        gone = "UPDATE core_manifest SET is_current = 0 WHERE table_name = 'otc_symbol_hhi' AND week_ending = ?"
+        with api.desk.store.control.write() as connection:
+            connection.exec_driver_sql(gone, (WEEK,))
+        changed = api.get(f"readiness/otc/{WEEK}").json()
+        assert (changed["is_ready"], changed["certificate_id"], changed["all_stages_complete"]) == (False, None, False)
+
+
 @pytest.mark.parametrize(
     ("path", "status", "told"),
     [
@@ -126,6 +149,7 @@ def test_the_catalog_describes_what_can_be_read(api: Api) -> None:
         assert answer.status_code == 200, answer.text
         held = answer.text.splitlines()[0].split(",")
         columns = [one["name"] for one in described["columns"]]
+        assert len(columns) >= 3
         assert held[: len(columns)] == columns, name
     hhi = api.get("catalog/symbol_hhi").json()
     (column,) = [one for one in hhi["columns"] if one["name"] == "hhi"]
@@ -218,12 +242,12 @@ def test_health(changed: Api) -> None:
     """Prevents a supervisor from keeping a server that cannot answer, or ending one that can."""
     assert changed.ask("GET", "health/ready", None).json() == {"status": "ready"}
     database = changed.desk.store.control.files[0]
-    changed.desk.store.control.dispose()
     aside = database.with_name("aside.db")
     database.rename(aside)
     lost = changed.ask("GET", "health/ready", None)
     assert (lost.status_code, lost.headers["content-type"]) == (503, "application/problem+json")
     assert lost.headers["Retry-After"]
+    assert str(database.parent) not in lost.text  # it is open to everybody
     assert changed.ask("GET", "health/live", None).status_code == 200
     for path in changed.desk.store.control.files:
         path.unlink(missing_ok=True)

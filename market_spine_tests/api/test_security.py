@@ -14,9 +14,11 @@ import httpx
 import pytest
 import zstandard
 
+from market_spine import logs
 from market_spine.api import limits
 from market_spine.domain.serving import Scope
 from market_spine.governance.tokens import revoke
+from market_spine.logs import Level
 from market_spine.store.ledger import Run
 from market_spine_tests.api.server import Api, serving, token
 from market_spine_tests.cli.calls import call
@@ -155,6 +157,7 @@ def test_no_secret_is_kept_or_told(
 ) -> None:
     """Prevents a token from being read where it was used: in the log, the journal, the published file, an answer."""
     caplog.set_level(logging.DEBUG)
+    logs.configure(Level.INFO)
     secrets = [text.split("_", 2)[2] for text in changed.tokens.values()]
     hashes = [row["secret_sha256"] for row in _token_rows(changed)]
     texts = [changed.get(path, Scope.ADMIN).text for path in ("uses", "data/weeks", "catalog", "doctor/otc")]
@@ -170,7 +173,9 @@ def test_no_secret_is_kept_or_told(
     with duckdb.connect(str(changed.desk.store.home.published), read_only=True) as published:
         texts.append(json.dumps(published.execute("FROM core_tokens").fetchall(), default=str))
     texts += [one.getMessage() for one in caplog.records if not one.name.startswith("http")]  # the client's own
-    texts.append("".join(capfd.readouterr()))
+    told = "".join(capfd.readouterr())
+    assert "api_request" in told
+    texts.append(told)
     for text in texts:
         assert not any(secret in text for secret in (*secrets, *hashes))
     journal = "".join(

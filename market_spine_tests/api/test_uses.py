@@ -237,18 +237,6 @@ def test_many_at_once_lose_nothing(store: Store) -> None:
     assert rows(store) == 150
 
 
-def test_a_failure_reaches_everybody_who_waits() -> None:
-    """Prevents an answer whose use was in somebody else's failed batch."""
-    from market_spine.api.recorder import Recorder
-
-    def fail(_: object) -> None:
-        raise OSError("no room")
-
-    recorder = Recorder(fail)
-    with pytest.raises(OSError, match="no room"):
-        recorder.put(use())
-
-
 @pytest.mark.parametrize(
     ("ids", "same"),
     [(["a", "b"], True), (["b", "a"], True), (["a", "b", "a"], True), (["a"], False), (["a", "b", "c"], False)],
