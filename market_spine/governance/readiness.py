@@ -195,25 +195,33 @@ def assess(
     return [judge(use_case, tables, facts, now) for facts in every for use_case in scope.use_cases.values()], seq
 
 
-def as_it_stands(store: Store, scope: Scope, now: datetime, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The verdict on record ``row`` as it would be at ``now``; nothing is written, so nothing becomes certified.
+def as_it_stands(store: Store, scope: Scope, now: datetime, week: date, use_case: UseCase) -> dict[str, Any] | None:
+    """The verdict on record as it would be at ``now``; None for a week of which nothing was ever captured.
 
-    Where nobody has judged for long, what is on record may be neither what holds nor what is to be waited for.
+    Nothing is written, so that nothing becomes certified. Where nobody has judged for long, what is on record may be
+    neither what holds nor what is to be waited for.
     """
-    week, use_case = row["week_ending"], scope.use_case(row["ready_for"])
+    with store.control.read() as connection:
+        row = rows_of.held(connection, scope.tables.domain, [week]).get((week, use_case.name))
+        if row is None and week not in rows_of.weeks_captured(connection, scope.tables.raw):
+            return None
     verdicts, _ = assess(store, scope, now, [week])
     (verdict,) = (one for one in verdicts if one.use_case is use_case)
-    if not _differs(verdict, row):
-        return dict(row)
+    if row and not _differs(verdict, row):
+        return row
+    about = {"domain": scope.tables.domain, "week_ending": week, "ready_for": use_case.name, "judged_at": now}
     uncertified = {"certificate_id": None, "certified_at": None, "certified_by": None, "is_ready": 0}
-    if not verdict.is_ready:
-        return dict(row) | _recorded(verdict) | uncertified | {"judged_at": now}
-    told = f"All five criteria hold, but it was judged last at {moment_text(row['judged_at'])}: it is not certified yet"
-    remedy = f"spine readiness {row['domain']} --week {week} --ready-for {use_case.name}  # or start the daemon"
-    issue = Issue("NOT_JUDGED", told, {"judged_at": moment_text(row["judged_at"])}, remedy)
-    state = Readiness.PRELIMINARY if row["is_ready"] else Readiness(row["state"])
-    more = {"blocking_issues": json.dumps([issue.row()]), "state": state.value}
-    return dict(row) | _recorded(verdict) | uncertified | more
+    return _recorded(verdict) | about | uncertified | (_unjudged(about, row) if verdict.is_ready else {})
+
+
+def _unjudged(about: Mapping[str, Any], row: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What stands against a week of which all criteria hold, and that nobody has judged since ``row``."""
+    last = moment_text(row["judged_at"]) if row else None
+    told = f"All five criteria hold, but it was {f'judged last at {last}' if last else 'never judged'}: not certified"
+    remedy = f"spine readiness {about['domain']} --week {about['week_ending']} --ready-for {about['ready_for']}"
+    issue = Issue("NOT_JUDGED", told, {"judged_at": last}, f"{remedy}  # or start the daemon")
+    state = Readiness(row["state"]) if row and not row["is_ready"] else Readiness.PRELIMINARY
+    return {"blocking_issues": json.dumps([issue.row()]), "state": state.value}
 
 
 def _recorded(verdict: Verdict) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 
 from market_spine.settings import clock
 from market_spine.sources.synthetic import SyntheticSource
 from market_spine_tests.api import doors
-from market_spine_tests.api.server import FRIDAY, Api
+from market_spine_tests.api.server import FRIDAY, Api, serving
 from market_spine_tests.cli.calls import Command, call
 from market_spine_tests.journeys.stage import OTC, T1, T2, Clock, key, staged
 

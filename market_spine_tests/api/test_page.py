@@ -21,6 +21,7 @@ BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = BLOCK.findall((ROOT / "docs/api.md").read_text(encoding="utf-8"))
 LINES = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
 PROGRAMS = [text for kind, text in BLOCKS if kind == "python"]
+NAMES = ["pandas", "duckdb", "readiness", "replay"]
 SHOWN = {  # the beginning of a command's request -> what its answer has
     "data/weeks": '"rows": [',
     "data/venues": "week_ending,tier,mpid,total_volume",
@@ -31,7 +32,7 @@ SHOWN = {  # the beginning of a command's request -> what its answer has
 
 def test_the_page_has_programs() -> None:
     """Prevents the tests below from passing on nothing."""
-    assert len(PROGRAMS) == 3
+    assert len(PROGRAMS) == len(NAMES)
     assert len([line for line in LINES if line.startswith("curl")]) == 4
 
 
@@ -41,11 +42,11 @@ def test_a_request_of_the_page(api: Api, line: str) -> None:
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
     done = subprocess.run(["bash", "-c", line], env=environment(api), capture_output=True, text=True, check=True)
-    (told,) = [told for path, told in SHOWN.items() if f"$SPINE_API/{path}" in line]
+    (told,) = [told for path, told in SHOWN.items() if f"$SPINE_API/api/v1/{path}" in line]
     assert told in done.stdout
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=["pandas", "duckdb", "replay"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=NAMES)
 def test_a_program_of_the_page(api: Api, program: str, tmp_path: Path) -> None:
     """Prevents a program that an integrator copies and that fails."""
     path = tmp_path / "program.py"
@@ -66,4 +67,4 @@ def test_a_command_of_the_page(spine: Command, line: str) -> None:
 
 
 def environment(api: Api) -> dict[str, str]:
-    return os.environ | {"SPINE_API": f"{api.url}/api/v1", "SPINE_TOKEN": api.tokens[Scope.READ]}
+    return os.environ | {"SPINE_API": api.url, "SPINE_TOKEN": api.tokens[Scope.READ]}

@@ -69,13 +69,11 @@ def one(
     feed = feed_of(load_feeds(), domain, "use")
     week, use_case = parse_week(week_ending), scope_of(feed).use_case(ready_for or "trading")
     desk = desk_of(request)
-    with desk.store.control.read() as connection:
-        row = held(connection, feed.domain, [week]).get((week, use_case.name))
+    row = as_it_stands(desk.store, scope_of(feed), desk.now(), week, use_case)
     if row is None:
         raise NotFoundError(
             f"nothing of the week {week} was ever captured", f"spine backfill --from {week} --to {week}"
         )
-    row = as_it_stands(desk.store, scope_of(feed), desk.now(), row)
     verdict = verdict_of(row)
     told(request, holder, status=200 if verdict.is_ready else 503)
     if verdict.is_ready:
