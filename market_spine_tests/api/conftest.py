@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from market_spine.store.store import Store
 from market_spine_tests.api.server import Api, serving
 from market_spine_tests.cli.calls import Answer, Command, call
 
@@ -54,6 +55,14 @@ def changed(untouched_home: Path, tmp_path: Path) -> Iterator[Api]:
     shutil.copytree(untouched_home, home)
     with serving(home) as api:
         yield api
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    store = Store.at(tmp_path / "home")
+    store.ensure()
+    return store
 
 
 def text_of(answer: Answer) -> str:

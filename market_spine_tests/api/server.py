@@ -24,11 +24,13 @@ from market_spine.api.desk import Desk
 from market_spine.api.limits import Limits, rate_of
 from market_spine.automation.instance import open_instance
 from market_spine.cli.serve import listening
-from market_spine.domain.serving import Scope
+from market_spine.domain.serving import Scope, Via
+from market_spine.governance.consumption import Use
 from market_spine.governance.tokens import create
 from market_spine.logs import Level
 from market_spine.settings import Settings, build_spine, clock
 from market_spine.store.ledger import Run
+from market_spine_tests.journeys.stage import NOW
 
 FRIDAY = "2025-11-07"  # OTC of this week is restated in the demo
 
@@ -89,3 +91,8 @@ def serving(
 def token(desk: Desk, name: str, scope: Scope, expires_at: datetime | None = None) -> str:
     """The text of a new token."""
     return create(desk.store, Run.of_look("test", desk.now()), name, scope, expires_at, "test")[1]
+
+
+def use(**more: Any) -> Use:
+    """A use of nothing, but for ``more``."""
+    return Use(NOW, "desk", Via.API, "GET /x", **more)

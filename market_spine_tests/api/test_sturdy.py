@@ -18,28 +18,17 @@ from market_spine.api import app, recorder
 from market_spine.api.answers import Answers, Rendered
 from market_spine.assets import reading
 from market_spine.domain.errors import StoreError
-from market_spine.domain.serving import Scope, Via
-from market_spine.governance.consumption import Use, collect, put_down
+from market_spine.domain.serving import Scope
+from market_spine.governance.consumption import collect, put_down
 from market_spine.store import outbox
 from market_spine.store.ledger import Run, newest_seq
 from market_spine.store.store import Store
-from market_spine_tests.api.server import FRIDAY, Api, serving
+from market_spine_tests.api.server import FRIDAY, Api, serving, use
 from market_spine_tests.cli.calls import call
 from market_spine_tests.journeys.stage import NOW, Clock
 
 OTC = {"week_ending": FRIDAY, "tier": "OTC"}
 RUN = Run("run-1", "c1", NOW)
-
-
-def use(**more: Any) -> Use:
-    return Use(NOW, "desk", Via.API, "GET /x", **more)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store.at(tmp_path / "home")
-    store.ensure()
-    return store
 
 
 def test_a_long_request_is_refused_at_once(api: Api) -> None:

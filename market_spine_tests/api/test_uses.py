@@ -16,7 +16,7 @@ from market_spine.store import outbox
 from market_spine.store.commit import commit
 from market_spine.store.ledger import Run
 from market_spine.store.store import Store
-from market_spine_tests.api.server import FRIDAY, Api
+from market_spine_tests.api.server import FRIDAY, Api, use
 from market_spine_tests.cli.calls import call
 from market_spine_tests.journeys.stage import NOW
 from market_spine_tests.store import builders
@@ -121,18 +121,6 @@ def test_what_cannot_be_put_on_record_is_not_answered(changed: Api) -> None:
     assert refused.headers["Retry-After"]
     place.unlink()
     assert changed.get("data/weeks").status_code == 200
-
-
-def use(**more: Any) -> Use:
-    return Use(NOW, "desk", Via.API, "GET /x", **more)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """An empty store."""
-    store = Store.at(tmp_path / "home")
-    store.ensure()
-    return store
 
 
 RUN = Run("run-1", "c1", NOW)

@@ -24,6 +24,7 @@ from market_spine.store.control import migrations
 from market_spine.store.health import schema_version
 from market_spine.store.store import Store
 
+OPEN_METRICS = "application/openmetrics-text"
 router = APIRouter(prefix="/health", tags=["health"])
 metrics = APIRouter(tags=["health"])
 
@@ -59,7 +60,7 @@ def _check(store: Store) -> None:
 @metrics.get(
     "/metrics",
     responses={
-        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        200: {"content": {media: {"schema": {"type": "string"}} for media in ("text/plain", OPEN_METRICS)}},
         **problems.responses(401, 403, 429, 503),
     },
     response_class=Response,
