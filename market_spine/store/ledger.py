@@ -104,7 +104,8 @@ def seal(connection: sa.Connection, home: Home, run: Run, subject: str, entry: j
 
 def newest_seq(connection: sa.Connection, but: Collection[str] = ()) -> int:
     """The number of the newest transaction, ``but`` for those over these tables; 0 for none."""
-    return connection.scalar(sa.select(sa.func.max(BATCHES.c.seq)).where(BATCHES.c.table_name.not_in(but))) or 0
+    newest_first = sa.select(BATCHES.c.seq).order_by(BATCHES.c.seq.desc()).limit(1)
+    return connection.scalar(newest_first.where(BATCHES.c.table_name.not_in(but)) if but else newest_first) or 0
 
 
 def committed_at(connection: sa.Connection, batch_id: str) -> datetime:
