@@ -33,7 +33,7 @@ from benchmarks.measure import ROOT, SPINE, child, environment
 
 CLIENTS, SECONDS, STEADY_SECONDS = 200, 30.0, 600.0
 WEEKS_THERE, WEEKS_LOADED = 4, 26
-SOURCE = {"MARKET_SPINE_SOURCE": "synthetic:seed=7,scale=0.2", "MARKET_SPINE_API_RATE": "1000000/second"}
+SOURCE = {"MARKET_SPINE_SOURCE": "synthetic:seed=7,scale=0.4", "MARKET_SPINE_API_RATE": "1000000/second"}
 SEED = 20261122
 LIVE = "/api/v1/health/live"
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from limits import RateLimitItem, parse, parse_many
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import SlidingWindowCounterRateLimiter
 
 from market_spine.domain.errors import LimitError, SpineError
 
@@ -35,7 +35,8 @@ class Limits:
 
     def __init__(self, rate: RateLimitItem, now: Callable[[], datetime]) -> None:
         self.rate, self.now = rate, now  # of the machine, as the library reads it itself
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        # Two numbers for each token; the moving window keeps every request, and goes through them all at each new one.
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def count(self, token_id: str) -> None:
         """One more request of a token. LimitError where it is one too many."""
