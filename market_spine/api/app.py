@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import anyio.to_thread
 import structlog
 from fastapi import APIRouter, FastAPI
-from fastapi.concurrency import run_in_threadpool
 
 from market_spine import __version__
 from market_spine.api import problems
@@ -75,22 +75,26 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     desk: Desk = app.state.desk
     logging.getLogger("uvicorn.access").disabled = True  # its lines have whole URLs, which may hold anything
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-    collecting = asyncio.create_task(_collect(desk))
-    try:
-        yield
-    finally:
-        collecting.cancel()
-        await run_in_threadpool(_collect_once, desk)
-        desk.answers.close()
+    # A thread of its own: what thousands of lines take is given back to the heap of the thread that took it, and each
+    # of twelve would keep 20 MB.
+    with ThreadPoolExecutor(1, thread_name_prefix="uses") as collector:
+        collecting = asyncio.create_task(_collect(desk, collector))
+        try:
+            yield
+        finally:
+            collecting.cancel()
+            await asyncio.get_running_loop().run_in_executor(collector, _collect_once, desk)
+            desk.answers.close()
 
 
-async def _collect(desk: Desk) -> None:
+async def _collect(desk: Desk, collector: ThreadPoolExecutor) -> None:
     """Uses are on disk already: what fails here is tried again, and is not lost."""
-    waited = 0.0
+    loop, waited = asyncio.get_running_loop(), 0.0
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         waited += LOOK_SECONDS
-        if await run_in_threadpool(_collect_once, desk, 1 if waited >= COLLECT_SECONDS else COLLECT_BYTES):
+        least = 1 if waited >= COLLECT_SECONDS else COLLECT_BYTES
+        if await loop.run_in_executor(collector, _collect_once, desk, least):
             waited = 0.0
 
 
