@@ -206,7 +206,7 @@ def as_it_stands(store: Store, scope: Scope, now: datetime, week: date, use_case
         if row is None and week not in rows_of.weeks_captured(connection, scope.tables.raw):
             return None
     verdicts, _ = assess(store, scope, now, [week])
-    (verdict,) = (one for one in verdicts if one.use_case is use_case)
+    (verdict,) = (one for one in verdicts if one.use_case.name == use_case.name)
     if row and not _differs(verdict, row):
         return row
     about = {"domain": scope.tables.domain, "week_ending": week, "ready_for": use_case.name, "judged_at": now}
