@@ -20,14 +20,18 @@ from market_spine.api.limits import Limits
 from market_spine.api.recorder import Recorder
 from market_spine.assets.spine import Spine
 from market_spine.governance.consumption import collect, put_down
+from market_spine.governance.readiness import Standing
 from market_spine.governance.tokens import Holder
-from market_spine.store.ledger import Run
+from market_spine.store.ledger import Run, newest_seq
 from market_spine.store.manifest import Capture
+from market_spine.store.serving_tables import CONSUMPTION, TOKENS
 from market_spine.store.store import Store
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
+    from sqlalchemy import Connection
 
+OF_READING = (CONSUMPTION.name, TOKENS.name)
 T = TypeVar("T")
 
 
@@ -66,6 +70,7 @@ class Desk:
     selections: Remembered[tuple[Capture, ...]] = field(default_factory=lambda: Remembered(64))
     holders: Remembered[tuple[Holder, float]] = field(default_factory=lambda: Remembered(1000))  # with when by a clock
     versions: Remembered[tuple[Capture, ...]] = field(default_factory=lambda: Remembered(64))
+    standings: Remembered[Standing] = field(default_factory=lambda: Remembered(64))  # by feed, week and transaction
     supervisors: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
 
     def __post_init__(self) -> None:
@@ -78,6 +83,10 @@ class Desk:
     def now(self) -> datetime:
         """The one reading of the clock of what is being done."""
         return self.spine.clock()
+
+    def seq(self, connection: Connection) -> int:
+        """The newest transaction that an answer may change by: not those of the API itself, about who reads."""
+        return newest_seq(connection, OF_READING)
 
     def run(self) -> Run:
         """Who writes, where a request changes something: a run of its own."""

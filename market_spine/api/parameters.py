@@ -16,7 +16,8 @@ from market_spine.domain.errors import QueryError
 if TYPE_CHECKING:
     from fastapi import Request
 
-INVISIBLE = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL = r"\x00-\x1f\x7f"
+INVISIBLE, VISIBLE = re.compile(f"[{CONTROL}]"), f"^[^{CONTROL}]*$"
 SHOWN = 40  # characters of a name that is none
 
 

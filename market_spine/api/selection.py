@@ -9,15 +9,16 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Annotated, Any
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from market_spine.api.answers import DEFAULT, MOST, Form
 from market_spine.api.desk import Desk
+from market_spine.api.parameters import VISIBLE
 from market_spine.assets.expected import schedule_of
 from market_spine.assets.names import Named
 from market_spine.assets.reading import Ask, question_of, sources_of
@@ -32,19 +33,17 @@ from market_spine.domain.weeks import weeks_between
 from market_spine.governance.consumption import waiting
 from market_spine.store import certificates, consumption
 from market_spine.store.columns import moment_text
-from market_spine.store.ledger import newest_seq
-from market_spine.store.manifest import Capture, Question, by_ids
-from market_spine.store.serving_tables import CONSUMPTION, TOKENS
+from market_spine.store.manifest import Capture, Question, by_ids, captures
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 MANY = 200  # values of one filter
-VISIBLE = r"^[^\x00-\x1f\x7f]*$"
 Word = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=VISIBLE)]
 Week = Annotated[str, Field(json_schema_extra={"format": "date", "examples": ["2025-11-14"]})]
 NONE = data_version(())  # of no capture at all
 REPLAY = "replay"
 CURSOR = "take `next` of the answer before, and leave the rest as it was"
-# What the API itself commits, about who reads: no answer changes by it.
-OF_READING = (CONSUMPTION.name, TOKENS.name)
 MOST_WEEKS = 1000  # of a range: nineteen years
 PLACE = re.compile(
     r"(?P<version>[0-9a-f]{32})(?:\.(?P<state>\d{1,12}\.\d{1,9}))?:(?P<offset>\d{1,9}):(?P<of>[0-9a-f]{8})"
@@ -54,8 +53,6 @@ AS_IT_WAS = "repeat the request as it was, with its path and parameters"
 
 class Rows(BaseModel):
     """Which rows: partitions, values, one version, how many, and in which form."""
-
-    model_config = ConfigDict(extra="forbid")
 
     week_ending: list[Week] = Field(
         [], max_length=MANY, description="Weeks, each named by the Friday that ends it; all if unset"
@@ -132,13 +129,14 @@ class Rows(BaseModel):
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The captures that answer, and the rows wanted of them. ``state`` is set where findings are in the rows too: it
-    names what is known now."""
+    names what is known now. ``missing`` are the weeks and tiers that were asked for and of which a table has none."""
 
     ask: Ask
     captures: tuple[Capture, ...]
     view: str
     data_version: str
     state: str
+    missing: list[str]
 
     @property
     def etag(self) -> str:
@@ -150,49 +148,44 @@ class Selection:
         text = f"{self.etag}:{self.ask.offset + limit}:{_name_of(self.ask)}"
         return base64.urlsafe_b64encode(text.encode()).decode()
 
-    @property
-    def missing(self) -> list[str]:
-        """Weeks and tiers that were asked for and of which a table has no capture."""
-        tables = sources_of(self.ask.named).tables
-        there = {(one.table_name, one.week_ending, one.tier) for one in self.captures}
-        tiers = self.ask.filters["tier"] or [str(tier) for tier in self.ask.named.feed.tiers]
-        places = {
-            (week, tier if table.by_tier else ALL_TIERS, name)
-            for week in self.ask.filters["week_ending"]
-            for tier in tiers
-            for name, table in tables.items()
-        }
-        lacking = {(week, tier) for week, tier, name in places if (name, week, tier) not in there}
-        return [f"{week} {tier}" for week, tier in sorted(lacking)]
-
 
 def select(desk: Desk, named: Named, rows: Rows, form: Form) -> Selection:
     """What ``rows`` mean. Typed errors for what cannot be meant, NotFoundError for a version that is not known."""
-    weeks, tiers = rows.weeks, rows.tiers
     begin = _begin(rows)
-    # A replay or a later page: the captures are given, and what is asked about versions has had its say.
-    held = named_by(desk, begin.version) if begin.version else None
-    with desk.store.control.read() as connection:
-        seq = newest_seq(connection, OF_READING)
-    state = f"{seq}.{_settled(desk, named)}" if sources_of(named).reads_control else ""
-    if held is None:
-        view, chosen = _chosen(desk, named, rows, weeks, tiers, seq)
-    else:
-        _check_replay(named, rows, held, begin, state)
-        view, chosen = REPLAY, held
-    ask = Ask(named, _filters(named, rows, weeks, tiers), rows.names, begin.offset, _limit(rows.limit, form))
+    ask = Ask(named, _filters(named, rows), rows.names, begin.offset, _limit(rows.limit, form))
     if begin.of not in (None, _name_of(ask)):
         raise QueryError("that cursor is not of this question", CURSOR)
+    with desk.store.control.read() as connection:  # one snapshot: what is known, and the captures that say so
+        seq = desk.seq(connection)
+        state = f"{seq}.{_settled(connection, named, desk.now())}" if sources_of(named).reads_control else ""
+        if begin.version is None:
+            view, chosen = _chosen(desk, connection, named, rows, seq)
+        else:  # a replay or a later page: the captures are given, and what is asked about versions has had its say
+            view, chosen = REPLAY, named_by(desk, connection, begin.version)
+            _check_replay(named, rows, chosen, begin, state)
     version = data_version((one.capture_id for one in chosen), sources_of(named).definition)
     desk.versions.put(version, chosen)
-    return Selection(ask, chosen, view, version, state)
+    return Selection(ask, chosen, view, version, state, _missing(ask, chosen))
 
 
-def _settled(desk: Desk, named: Named) -> int:
+def _settled(connection: Connection, named: Named, now: datetime) -> int:
     """How many deliveries are no longer preliminary: views with findings say so, and time alone changes it."""
     hours = timedelta(hours=schedule_of(named.feed).preliminary_hours)
-    current = desk.store.select(Question((named.feed.sql_name("raw"),)))
-    return sum(one.captured_at + hours < desk.now() for one in current)
+    current = captures(connection, Question((named.feed.sql_name("raw"),)))
+    return sum(one.captured_at + hours < now for one in current)
+
+
+def _missing(ask: Ask, chosen: Collection[Capture]) -> list[str]:
+    there = {(one.table_name, one.week_ending, one.tier) for one in chosen}
+    tiers = ask.filters["tier"] or [str(tier) for tier in ask.named.feed.tiers]
+    places = {
+        (week, tier if table.by_tier else ALL_TIERS, name)
+        for week in ask.filters["week_ending"]
+        for tier in tiers
+        for name, table in sources_of(ask.named).tables.items()
+    }
+    lacking = {(week, tier) for week, tier, name in places if (name, week, tier) not in there}
+    return [f"{week} {tier}" for week, tier in sorted(lacking)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,37 +240,35 @@ def _check_replay(named: Named, rows: Rows, held: Sequence[Capture], begin: _Beg
         raise QueryError("what is known changed since the page before", "ask for the first page again")
 
 
-def _chosen(
-    desk: Desk, named: Named, rows: Rows, weeks: list[date], tiers: list[str], seq: int
-) -> tuple[str, tuple[Capture, ...]]:
-    moment = as_of_instant(rows.as_of) if rows.as_of else None
+def _chosen(desk: Desk, connection: Connection, named: Named, rows: Rows, seq: int) -> tuple[str, tuple[Capture, ...]]:
+    moment, weeks, tiers = as_of_instant(rows.as_of) if rows.as_of else None, rows.weeks, rows.tiers
     question = question_of(named, moment, rows.first_release, rows.all_revisions, weeks or None, tiers or None)
     key = (named.sql_name, question.view, moment, tuple(weeks), tuple(tiers), rows.ready_for, seq)
     chosen = desk.selections.get(key)
     if chosen is None:
-        chosen = tuple(desk.store.select(question))
+        chosen = tuple(captures(connection, question))
         if rows.ready_for:
-            chosen = _certified(desk, named, question.view, rows.ready_for, chosen)
+            chosen = _certified(connection, named, question.view, rows.ready_for, chosen)
         desk.selections.put(key, chosen)
     return question.view.value, chosen
 
 
 def _certified(
-    desk: Desk, named: Named, view: View, ready_for: str, chosen: tuple[Capture, ...]
+    connection: Connection, named: Named, view: View, ready_for: str, chosen: tuple[Capture, ...]
 ) -> tuple[Capture, ...]:
     """Those of ``chosen`` that certificates in force are about; as the macro ``_ready`` of each table in SQL."""
     if view is not View.LATEST:
         raise QueryError("certificates in force are about the latest captures", "leave as_of or ready_for away")
     use_case = scope_of(named.feed).use_case(ready_for)
-    with desk.store.control.read() as connection:
-        certified = certificates.certified_captures(connection, named.feed.domain, use_case.name)
+    certified = certificates.certified_captures(connection, named.feed.domain, use_case.name)
     return tuple(one for one in chosen if one.capture_id in certified)
 
 
-def _filters(named: Named, rows: Rows, weeks: list[date], tiers: list[str]) -> Mapping[str, Sequence[Any]]:
+def _filters(named: Named, rows: Rows) -> Mapping[str, Sequence[Any]]:
     """Column -> values. Tables without tiers are of all: their captures are chosen by week alone."""
     has_tiers = named.table is None or named.table.by_tier
-    return {"week_ending": weeks, "tier": tiers if has_tiers else [], "symbol": rows.symbol, "mpid": rows.mpid}
+    tiers = rows.tiers if has_tiers else []
+    return {"week_ending": rows.weeks, "tier": tiers, "symbol": rows.symbol, "mpid": rows.mpid}
 
 
 def _limit(limit: int | None, form: Form) -> int | None:
@@ -292,16 +283,15 @@ def _limit(limit: int | None, form: Form) -> int | None:
     return limit
 
 
-def named_by(desk: Desk, version: str) -> tuple[Capture, ...]:
+def named_by(desk: Desk, connection: Connection, version: str) -> tuple[Capture, ...]:
     """The captures that a data version names. NotFoundError where no answer ever had it."""
     if version == NONE:
         return ()
     known = desk.versions.get(version)
     if known is not None:
         return known
-    with desk.store.control.read() as connection:
-        ids = consumption.captures_of(connection, version)
-        found = by_ids(connection, ids or waiting(desk.store, version))
+    ids = consumption.captures_of(connection, version)
+    found = by_ids(connection, ids or waiting(desk.store, version))
     if not found:
         raise NotFoundError(f"no answer ever had the data version {version}", "take X-Data-Version of an answer")
     return tuple(sorted(found.values(), key=lambda one: (one.table_name, one.week_ending, one.tier, one.revision)))

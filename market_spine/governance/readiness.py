@@ -14,7 +14,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -37,6 +37,9 @@ from market_spine.store.ledger import Draft, Run, newest_seq, transaction
 from market_spine.store.manifest import Capture, Question, captures
 from market_spine.store.store import Store
 from market_spine.store.trust_tables import EVENTS, READINESS
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 AUTOMATED = "automated_check"
 ATTEMPTS = 5  # each is beaten only by a commit between reading and the lock, a few hundredths of a second
@@ -177,36 +180,54 @@ def assess(
     store: Store, scope: Scope, now: datetime, weeks: Collection[date] | None = None
 ) -> tuple[list[Verdict], int]:
     """The verdict on every week and use case as things stand, oldest week first, and after which transaction."""
-    tables = scope.tables
     chosen = weeks_known(store, scope) if weeks is None else set(weeks)
     with store.control.read() as connection:
         seq = newest_seq(connection)
-        names = tuple(name for held in tables.by_stage.values() for name in held)
-        found: dict[date, dict[tuple[str, str], Capture]] = {week: {} for week in chosen}
-        for one in captures(connection, Question(names, weeks=chosen)):
-            found[one.week_ending][one.table_name, one.tier] = one
-        critical = rows_of.critical(connection, tables.domain)
-        # What follows from a stale capture too: a window is out of date before the week that it reads is made again.
-        old = {part.capture.capture_id: part.reasons for part in to_recompute(connection, scope.derived).parts}
-    every = [
-        Facts(week, found[week], [row for row in critical if row["week_ending"] == week], old)
-        for week in sorted(chosen)
+        every = _facts(connection, scope, chosen)
+    use_cases = scope.use_cases.values()
+    return [judge(use_case, scope.tables, facts, now) for facts in every for use_case in use_cases], seq
+
+
+def _facts(connection: Connection, scope: Scope, weeks: Collection[date]) -> list[Facts]:
+    """What is known of ``weeks``, in order."""
+    tables = scope.tables
+    names = tuple(name for held in tables.by_stage.values() for name in held)
+    found: dict[date, dict[tuple[str, str], Capture]] = {week: {} for week in sorted(weeks)}
+    for one in captures(connection, Question(names, weeks=weeks)):
+        found[one.week_ending][one.table_name, one.tier] = one
+    critical = rows_of.critical(connection, tables.domain)
+    # What follows from a stale capture too: a window is out of date before the week that it reads is made again.
+    old = {part.capture.capture_id: part.reasons for part in to_recompute(connection, scope.derived, weeks).parts}
+    return [
+        Facts(week, held, [row for row in critical if row["week_ending"] == week], old) for week, held in found.items()
     ]
-    return [judge(use_case, tables, facts, now) for facts in every for use_case in scope.use_cases.values()], seq
 
 
-def as_it_stands(store: Store, scope: Scope, now: datetime, week: date, use_case: UseCase) -> dict[str, Any] | None:
-    """The verdict on record as it would be at ``now``; None for a week of which nothing was ever captured.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is on record of one week: its facts, and by use case the verdict; it holds until the next transaction."""
+
+    facts: Facts
+    rows: Mapping[str, Mapping[str, Any]]
+
+
+def standing(connection: Connection, scope: Scope, week: date) -> Standing | None:
+    """Where ``week`` stands; None for a week of which nothing was ever captured or judged."""
+    held = rows_of.held(connection, scope.tables.domain, [week])
+    if not held and week not in rows_of.weeks_captured(connection, scope.tables.raw):
+        return None
+    (facts,) = _facts(connection, scope, [week])
+    return Standing(facts, {use_case: row for (_, use_case), row in held.items()})
+
+
+def as_it_stands(known: Standing, scope: Scope, now: datetime, use_case: UseCase) -> Mapping[str, Any]:
+    """The verdict on record as it would be at ``now``.
 
     Nothing is written, so that nothing becomes certified. Where nobody has judged for long, what is on record may be
     neither what holds nor what is to be waited for.
     """
-    with store.control.read() as connection:
-        row = rows_of.held(connection, scope.tables.domain, [week]).get((week, use_case.name))
-        if row is None and week not in rows_of.weeks_captured(connection, scope.tables.raw):
-            return None
-    verdicts, _ = assess(store, scope, now, [week])
-    (verdict,) = (one for one in verdicts if one.use_case.name == use_case.name)
+    row, week = known.rows.get(use_case.name), known.facts.week
+    verdict = judge(use_case, scope.tables, known.facts, now)
     if row and not _differs(verdict, row):
         return row
     about = {"domain": scope.tables.domain, "week_ending": week, "ready_for": use_case.name, "judged_at": now}

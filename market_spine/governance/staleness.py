@@ -113,10 +113,22 @@ def stale(connection: Connection, derived: Sequence[Derived], keys: Collection[W
     return _stale(connection, derived, current, _held(derived, current, keys))
 
 
-def to_recompute(connection: Connection, derived: Sequence[Derived]) -> Recompute:
-    """What has to be made again so that nothing is out of date; nothing else, and nothing that is not there yet."""
-    current = _current(connection, derived, None)
+def to_recompute(
+    connection: Connection, derived: Sequence[Derived], weeks: Collection[date] | None = None
+) -> Recompute:
+    """What has to be made again so that nothing is out of date; nothing else, and nothing that is not there yet.
+
+    With ``weeks``, of those and of what they are made from: what one week asks does not grow with the store.
+    """
+    reach = _reach(derived)
+    read = None if weeks is None else {week for end in weeks for week in window(end, max(reach.values(), default=0))}
+    current = _captures(connection, derived, read)
     held = _held(derived, current, None)
+    if read is not None:  # without all that it is made from, a capture would seem to be out of date
+        held = {
+            name: {key: one for key, one in of_table.items() if read.issuperset(window(key.week_ending, reach[name]))}
+            for name, of_table in held.items()
+        }
     why = {Place(one.capture.table_name, one.capture.key): one for one in _stale(connection, derived, current, held)}
     places = [Place(name, key) for name, of_table in held.items() for key in of_table]
     follows = affected(derived, why, places)
@@ -177,12 +189,27 @@ def affected(
     return found
 
 
+def _reach(derived: Sequence[Derived]) -> dict[str, int]:
+    """How many weeks back each table reads anything, itself or through what it is made from."""
+    found: dict[str, int] = {}
+    for one in derived:
+        through = max((found.get(entry.sql_name, 0) for entry in one.inputs), default=0)
+        found[one.table_name] = one.calculation.weeks_back + through
+    return found
+
+
 def _current(connection: Connection, derived: Sequence[Derived], weeks: Collection[date] | None) -> list[Capture]:
-    """The current captures of every table and input, in one statement: of all weeks, or of the windows of ``weeks``."""
-    names = {one.table_name for one in derived} | {entry.sql_name for one in derived for entry in one.inputs}
+    """The current captures of every table and input: of all weeks, or of the windows of ``weeks``."""
     back = max((one.calculation.weeks_back for one in derived), default=0)
-    read = None if weeks is None else {week for end in weeks for week in window(end, back)}
-    return captures(connection, Question(tuple(sorted(names)), View.LATEST, weeks=read))
+    return _captures(
+        connection, derived, None if weeks is None else {week for end in weeks for week in window(end, back)}
+    )
+
+
+def _captures(connection: Connection, derived: Sequence[Derived], weeks: Collection[date] | None) -> list[Capture]:
+    """The current captures of every table and input, in one statement: of all weeks, or of ``weeks``."""
+    names = {one.table_name for one in derived} | {entry.sql_name for one in derived for entry in one.inputs}
+    return captures(connection, Question(tuple(sorted(names)), View.LATEST, weeks=weeks))
 
 
 def _held(derived: Sequence[Derived], current: Collection[Capture], keys: Collection[WeekKey] | None) -> Held:

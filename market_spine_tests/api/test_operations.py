@@ -12,6 +12,8 @@ import time_machine
 
 from market_spine.settings import clock
 from market_spine.sources.synthetic import SyntheticSource
+from market_spine.store.journal import Entry
+from market_spine.store.ledger import seal
 from market_spine_tests.api import doors
 from market_spine_tests.api.server import FRIDAY, Api, serving
 from market_spine_tests.cli.calls import Command, call
@@ -77,11 +79,17 @@ def test_readiness_is_judged_as_it_stands(weeks: dict[str, tuple[Path, datetime]
             assert doors.commands(home)("readiness", "otc", "-w", WEEK).code == 0
         certified = api.get(f"readiness/otc/{WEEK}")
         assert (certified.status_code, certified.json()["state"]) == (200, "CERTIFIED")
-        gone = "UPDATE core_manifest SET is_current = 0 WHERE table_name = 'otc_symbol_hhi' AND week_ending = ?"
-        with api.desk.store.control.write() as connection:
-            connection.exec_driver_sql(gone, (WEEK,))
+        _supersede(api, "otc_symbol_hhi")
         changed = api.get(f"readiness/otc/{WEEK}").json()
         assert (changed["is_ready"], changed["certificate_id"], changed["all_stages_complete"]) == (False, None, False)
+
+
+def _supersede(api: Api, table: str) -> None:
+    """As a transaction does that takes captures away and puts none in their place."""
+    of_week = "SELECT capture_id FROM core_manifest WHERE is_current = 1 AND table_name = ? AND week_ending = ?"
+    with api.desk.store.control.write() as connection:
+        ids = [*connection.exec_driver_sql(of_week, (table, WEEK)).scalars()]
+        seal(connection, api.desk.store.home, api.desk.run(), table, Entry(0, "taken-away", {}, ids))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from market_spine.api import app, recorder
+from market_spine.api import app, recorder, selection
 from market_spine.api.answers import Answers, Rendered
 from market_spine.assets import reading
 from market_spine.domain.errors import StoreError
@@ -147,7 +149,7 @@ def test_a_failure_that_nobody_foresaw_can_be_looked_up(
     def fail(*_: object) -> None:
         raise RuntimeError("the innermost secret of the program")
 
-    monkeypatch.setattr(Store, "select", fail)
+    monkeypatch.setattr(selection, "captures", fail)
     answer = changed.get("data/otc_venue_volume", params={"tier": "OTC"})
     problem = answer.json()
     assert (answer.status_code, problem["title"]) == (500, "Internal Server Error")
@@ -203,6 +205,19 @@ def test_small_answers_count_as_the_disk_that_they_take(answers: Answers) -> Non
     for number in range(60):
         answers.get(number, _written)[1].close()
     assert len([*Path(answers._folder.name).iterdir()]) == 25
+
+
+def test_answers_of_a_killed_server_go_and_of_others_stay(answers: Answers, tmp_path: Path) -> None:
+    """Prevents a disk that fills up with the answers of servers that are no more."""
+    begun = "from market_spine.api.answers import Answers; a = Answers(); print(a._folder.name, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", begun], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        left = Path(other.stdout.readline().decode().strip())
+        Answers().close()
+        assert left.is_dir()
+        other.kill()
+    Answers().close()
+    assert (left.exists(), Path(answers._folder.name).is_dir()) == (False, True)
 
 
 def test_an_answer_is_made_once_after_a_maker_failed(answers: Answers) -> None:

@@ -15,7 +15,7 @@ from market_spine.assets.tables import derived_of
 from market_spine.domain.keys import WeekKey
 from market_spine.domain.tiers import Tier
 from market_spine.feeds.otc import FEED
-from market_spine.governance.staleness import Derived, Place, Recompute, affected, stale, to_recompute
+from market_spine.governance.staleness import Derived, Part, Place, Recompute, affected, stale, to_recompute
 from market_spine.store.plan import Input
 from market_spine_tests.governance.ledger import CALENDAR, OTC, RAW, T1, Ledger, entry, key, places, table, week
 
@@ -378,6 +378,10 @@ def test_the_laws(shared: Ledger, history: History, data: st.DataObject) -> None
     with shared.control.read() as connection:
         found = stale(connection, tables)
         todo = to_recompute(connection, tables)
+        weeks = data.draw(st.sets(st.sampled_from(sorted({place.key.week_ending for place in before}))))
+        bounded = to_recompute(connection, tables, weeks)
+    assert set(bounded.parts) <= set(todo.parts), "what was not read seems to be gone"
+    assert of_weeks(bounded, weeks) == of_weeks(todo, weeks)
     old = out_of_date(tables, before)
     assert set(places(one.capture for one in found)) == old
     assert all(one.reasons and one.kinds for one in found)
@@ -398,6 +402,10 @@ def test_the_laws(shared: Ledger, history: History, data: st.DataObject) -> None
     assert changed(after, last) == {one.place for one in rest.parts}
     assert out_of_date(tables, last) == set()
     assert outstanding(shared, *tables).parts == ()
+
+
+def of_weeks(todo: Recompute, weeks: Collection[date]) -> list[Part]:
+    return [part for part in todo.parts if part.place.key.week_ending in weeks]
 
 
 def made(ledger: Ledger, tables: Sequence[Derived], todo: Recompute) -> State:

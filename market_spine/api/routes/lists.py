@@ -1,10 +1,10 @@
-"""Parameters that several lists share, so that one word means one thing. A parameter that is none is refused."""
+"""Parameters that several lists share, so that one word means one thing."""
 
 from __future__ import annotations
 
 from datetime import date
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from market_spine.domain.tiers import ALL_TIERS
 from market_spine.domain.tiers import tier as parse_tier
@@ -13,8 +13,6 @@ from market_spine.domain.weeks import week_ending as parse_week
 
 class Page(BaseModel):
     """How much of a list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(100, ge=1, le=1000, description="Rows of one answer")
     offset: int = Field(0, ge=0, le=10_000_000, description="Rows to leave out, for the next page")

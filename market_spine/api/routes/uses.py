@@ -80,9 +80,9 @@ def version(
 ) -> Version:
     """What answers with that version rest on."""
     desk = desk_of(request)
-    named = [one.capture_id for one in named_by(desk, data_version)]
-    with desk.store.control.read() as connection:  # again: which of them are current may have changed
-        found = by_ids(connection, named)
+    with desk.store.control.read() as connection:
+        named = [one.capture_id for one in named_by(desk, connection, data_version)]
+        found = by_ids(connection, named)  # again: which of them are current may have changed
     told(request, holder, row_count=len(named))
     rows = [CaptureRow(**listings.capture_row(found[one])) for one in named]
     return Version(data_version=data_version, captures=rows)
