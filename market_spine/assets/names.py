@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from market_spine.assets.tables import tables_of
+from market_spine.assets.tables import every_table, tables_of
 from market_spine.assets.views import LONG_NAMES, views_of
 from market_spine.domain.contracts import Feed, Table
 from market_spine.domain.errors import NotFoundError, QueryError
@@ -64,7 +64,7 @@ def find(name: str) -> Named:
 def _refuse_what_only_sql_reads(name: str) -> None:
     if name in {*(view.name for view in CORE_VIEWS), *(table.name for table in TABLES)}:
         raise QueryError(f"{name} is a control table", f'ask it in SQL: spine sql "FROM {name}"')
-    if name in {f"{table}{suffix}" for table in all_tables() for suffix in VERSIONS}:
+    if name in {f"{table}{suffix}" for table in every_table(load_feeds()) for suffix in VERSIONS}:
         raise QueryError(f"{name} takes arguments", f'ask it in SQL: spine sql "FROM {name}(...)"')
     for feed, extra in ((one, extra) for one in load_feeds() for extra in views_of(one)):
         if name in (extra.name, extra.name.removeprefix(f"{feed.name}_")):
@@ -89,8 +89,3 @@ def captured(name: str) -> tuple[Named, Table]:
             f"{named.sql_name} is a view over the latest captures: it has no captures of its own", "name a table"
         )
     return named, named.table
-
-
-def all_tables() -> dict[str, Table]:
-    """Every captured table by SQL name, in the order of the stages."""
-    return {name: table for feed in load_feeds() for name, table in tables_of(feed).items()}

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from market_spine.assets.names import Named, all_tables
+from market_spine.assets.names import Named
 from market_spine.assets.reads import Reads, reads_of, reads_of_extra
-from market_spine.assets.tables import tables_of
+from market_spine.assets.tables import every_table
 from market_spine.assets.views import views_of
 from market_spine.domain.captures import View
 from market_spine.domain.contracts import Feed, Table
@@ -60,7 +60,7 @@ def sources_of(named: Named) -> Sources:
     on_the_way = [one for one in earlier[:place] if _is_within(reads_of_extra(one), reads)]
     # What is known about deliveries rests on what was delivered, though no row of it is read.
     rests_on = reads.tables or {named.feed.sql_name("raw"): View.LATEST}
-    tables = {name: table for name, table in all_tables().items() if name in rests_on}
+    tables = {name: table for name, table in every_table(load_feeds()).items() if name in rests_on}
     return Sources(tables, (*on_the_way, earlier[place]), bool(reads.control))
 
 
@@ -124,8 +124,7 @@ def publish_again(store: Store) -> None:
 
 def _relations(feeds: Iterable[Feed]) -> tuple[dict[str, Table], list[Extra]]:
     every = list(feeds)
-    tables = {name: table for feed in every for name, table in tables_of(feed).items()}
-    return tables, [extra for feed in every for extra in views_of(feed)]
+    return every_table(every), [extra for feed in every for extra in views_of(feed)]
 
 
 @dataclass(frozen=True, slots=True)

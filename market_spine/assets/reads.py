@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from market_spine.assets.tables import tables_of
+from market_spine.assets.tables import every_table
 from market_spine.assets.views import views_of
 from market_spine.domain.captures import View
 from market_spine.domain.contracts import Feed
@@ -42,7 +42,7 @@ def _shapes(feeds: Sequence[Feed]) -> DuckDBPyConnection:
     engine = empty()
     for control in TABLES:
         put_control_table(engine, control, [])
-    for name, table in _captured(feeds).items():
+    for name, table in every_table(feeds).items():
         engine.execute(f"CREATE TABLE {identifier(name)} AS {scan_with_provenance([], table, Path(), 'core_manifest')}")
         for suffix, version in VERSIONS.items():
             macro = f"{name}{suffix}"
@@ -54,14 +54,10 @@ def _shapes(feeds: Sequence[Feed]) -> DuckDBPyConnection:
     return engine
 
 
-def _captured(feeds: Sequence[Feed]) -> dict[str, Any]:
-    return {name: table for feed in feeds for name, table in tables_of(feed).items()}
-
-
 def reads_of(statement: str) -> Reads | None:
     """What ``statement``, one that reads, reads. None where no plan tells it: it looks into files itself, or fails."""
     feeds = load_feeds()
-    captured = _captured(feeds)
+    captured = every_table(feeds)
     stand_ins = {f"{name}{suffix} of": (name, one.view) for name in captured for suffix, one in VERSIONS.items()}
     names = scanned(_shapes(feeds), statement)
     if names is None:

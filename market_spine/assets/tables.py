@@ -5,7 +5,7 @@ One answer for the asset graph, the commands, the published file and a rebuild.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from market_spine.assets.compute import Step
@@ -47,6 +47,11 @@ def tables_of(feed: Feed) -> dict[str, Table]:
     """Every captured table that ``feed`` shows, by SQL name, in the order of the stages."""
     derived = {step.table_name: step.table for step in steps_of(feed).values()}
     return {feed.sql_name("raw"): feed.raw, CALENDAR: reference.TRADING_CALENDAR, **derived}
+
+
+def every_table(feeds: Iterable[Feed]) -> dict[str, Table]:
+    """The captured tables of ``feeds``, as `tables_of` has them; what they share once."""
+    return {name: table for feed in feeds for name, table in tables_of(feed).items()}
 
 
 def derived_of(feed: Feed) -> list[Derived]:

@@ -141,8 +141,9 @@ def diff(
 
     Example: spine captures diff otc_raw --week-ending 2025-11-07 --tier OTC
     """
-    from market_spine.assets.names import all_tables
+    from market_spine.assets.tables import every_table
     from market_spine.cli.state import control_tables, open_store, settings_of, used
+    from market_spine.feeds import load_feeds
     from market_spine.store.compare import compare
 
     store = open_store(settings_of(ctx.obj))
@@ -152,7 +153,7 @@ def diff(
         raise QueryError(
             f"{old.table_name} and {new.table_name} have no rows in common", "compare captures of one table"
         )
-    table = all_tables()[new.table_name]
+    table = every_table(load_feeds())[new.table_name]
     with store.engine() as engine:
         found = _compared(store, engine, table, old, new, compare)
     rows = [_typed(row) for row in found.changes]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from market_spine.assets.names import all_tables
 from market_spine.assets.reading import sources_of
 from market_spine.assets.reads import Reads, reads_of, reads_of_extra
+from market_spine.assets.tables import every_table
 from market_spine.assets.views import views_of
 from market_spine.domain.captures import View
 from market_spine.feeds import load_feeds
@@ -78,7 +78,7 @@ def test_every_view_and_macro_reads_something(extra: Extra) -> None:
     """Prevents one whose sources are not found, so that its rows would come from nowhere."""
     found = reads_of_extra(extra)
     assert found.tables or found.control
-    assert set(found.tables) <= set(all_tables())
+    assert set(found.tables) <= set(every_table(load_feeds()))
 
 
 def test_a_view_is_made_of_the_views_before_it() -> None:
