@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from market_spine.assets.reading import Ask, statement
 from market_spine.domain.errors import FormError, StoreError, unwritable
 from market_spine.domain.texts import csv_value, json_text
+from market_spine.store import alive
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,7 +119,8 @@ class Answers:
 
     def __init__(self, budget: int = BUDGET) -> None:
         _sweep()
-        self._folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}_")
+        self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
+        self._claim = alive.claim(Path(self._folder.name))
         self._budget, self._size = budget, 0
         self._held: OrderedDict[Hashable, tuple[Path, Rendered]] = OrderedDict()
         self._makers: dict[Hashable, threading.Lock] = {}
@@ -195,24 +197,15 @@ class Answers:
     def close(self) -> None:
         """Throw all answers away."""
         self._folder.cleanup()
+        os.close(self._claim)
 
 
 def _sweep() -> None:
     """Throw away what servers left that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = folder.name.removeprefix(PREFIX).partition("_")[0]
-        if owner.isdecimal() and not _is_alive(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)  # another user's is for that one to sweep
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        with suppress(OSError):  # another user's is for that one to sweep
+            if not alive.is_held(folder):
+                shutil.rmtree(folder)
 
 
 def render(engine: DuckDBPyConnection, ask: Ask, form: Form, page: Page, path: Path) -> Rendered:

@@ -15,6 +15,8 @@ from market_spine.cli.output import advise, note
 from market_spine.domain.errors import SpineError
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from market_spine.api.desk import Desk
 
 PATIENCE = 10  # seconds in which answers that are on their way are finished after it was told to stop
@@ -46,7 +48,8 @@ def serve(
         with desk.store.control.read() as connection:
             if not listed(connection):
                 advise("spine tokens create NAME --scope read  # there is no token yet, and everything needs one")
-        _run(create_app(desk), listener)
+        with suppress(KeyboardInterrupt):  # it raises the signal again when it has finished
+            server_of(create_app(desk)).run(sockets=[listener])
     note("stopped")
 
 
@@ -79,10 +82,11 @@ def listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run(app: object, listener: socket.socket) -> None:
-    import uvicorn
+def server_of(app: object) -> uvicorn.Server:
+    """What serves ``app``, once it is run over a socket."""
+    from uvicorn import Config, Server
 
-    config = uvicorn.Config(
+    config = Config(
         app,  # type: ignore[arg-type]  # an ASGI application
         log_config=None,  # requests are told by the app, as lines of the platform's own log
         access_log=False,
@@ -91,5 +95,4 @@ def _run(app: object, listener: socket.socket) -> None:
         backlog=BACKLOG,
         timeout_graceful_shutdown=PATIENCE,
     )
-    with suppress(KeyboardInterrupt):  # it raises the signal again when it has finished
-        uvicorn.Server(config).run(sockets=[listener])
+    return Server(config)

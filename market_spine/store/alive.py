@@ -46,8 +46,8 @@ def hold(home: Home, run_id: str) -> None:
     try:
         home.running.mkdir(parents=True, exist_ok=True)
         with turns.turn(home.running, LIST):  # nobody must find it before it is locked
-            descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.touch(0o644)
+            descriptor = claim(path)
     except (OSError, StoreError) as error:
         structlog.get_logger().warning("run_unwatched", run_id=run_id, error=error)
         return
@@ -69,10 +69,18 @@ def dead(home: Home) -> list[str]:
     if not home.running.is_dir():
         return []
     with turns.turn(home.running, LIST):
-        return sorted(path.name for path in home.running.iterdir() if not _is_held(path))
+        return sorted(path.name for path in home.running.iterdir() if not is_held(path))
 
 
-def _is_held(path: Path) -> bool:
+def claim(path: Path) -> int:
+    """Let others know that this process lives, by a file or folder that is there; the descriptor that holds it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process that lives has claimed ``path``."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # taken away meanwhile
@@ -89,7 +97,7 @@ def _is_held(path: Path) -> bool:
 def lives(home: Home, run_id: str) -> bool:
     """Whether the process that carries out ``run_id`` is known to live; not where it has left no file, or elsewhere."""
     path = home.running / run_id
-    return path.exists() and _is_held(path)
+    return path.exists() and is_held(path)
 
 
 def forget(home: Home, run_id: str) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from pydantic import SecretStr
 
 from market_spine.api.answers import Answers
@@ -23,7 +22,7 @@ from market_spine.api.app import create_app
 from market_spine.api.desk import Desk
 from market_spine.api.limits import Limits, rate_of
 from market_spine.automation.instance import open_instance
-from market_spine.cli.serve import listening
+from market_spine.cli.serve import listening, server_of
 from market_spine.domain.serving import Scope, Via
 from market_spine.governance.consumption import Use
 from market_spine.governance.tokens import create
@@ -75,8 +74,7 @@ def serving(
     desk = Desk(spine, Limits(rate_of(rate), clock), Answers(), lambda: open_instance(spine.store.home.dagster))
     tokens = {scope: token(desk, f"{scope}-{time.monotonic_ns()}", scope) for scope in Scope}
     listener = listening("127.0.0.1", 0)
-    config = uvicorn.Config(create_app(desk), log_config=None, access_log=False, server_header=False)
-    server = uvicorn.Server(config)
+    server = server_of(create_app(desk))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -145,9 +145,11 @@ def test_one_token_asks_so_often(served_home: Path) -> None:
 
 
 def test_guessing_is_slowed_down(guarded: Api) -> None:
-    """Prevents tokens from being tried as fast as the network goes; whoever has one is not kept out."""
+    """Prevents tokens from being tried as fast as the network goes, from addresses that whoever tries makes up; whoever
+    has one is not kept out."""
     wrong = bearer(f"Bearer spine_{'0' * 12}_{'A' * 43}")
-    statuses = [guarded.ask("GET", "data/weeks", None, headers=wrong).status_code for _ in range(22)]
+    made_up = [wrong | {"X-Forwarded-For": f"198.51.100.{number}"} for number in range(22)]
+    statuses = [guarded.ask("GET", "data/weeks", None, headers=one).status_code for one in made_up]
     assert statuses == [401] * limits.FAILURES.amount + [429] * (22 - limits.FAILURES.amount)
     assert guarded.get("data/weeks").status_code == 200
 
@@ -207,3 +209,6 @@ def test_methods_that_are_not_there(api: Api) -> None:
         assert answer.json()["title"] == "Method Not Allowed"
     lost = httpx.get(f"{api.url}/nothing")
     assert (lost.status_code, lost.json()["next"]) == (404, "see the paths in /api/v1/openapi.json")
+    assert (
+        api.get("data/weeks/", headers={"Host": "elsewhere.example"}).status_code == 404
+    )  # and no way to another host

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from market_spine.domain.serving import Via
+from market_spine.governance.consumption import Use, put_down
 from market_spine.store.manifest import Question, tables
 from market_spine.store.store import Store
 from market_spine_tests.cli.calls import call
+from market_spine_tests.journeys.stage import NOW
 
 
 def hashes(home: Path) -> dict[tuple[str, str], str]:
@@ -38,6 +41,19 @@ def test_a_restored_store_answers_as_the_other_one(own_home: Path, tmp_path: Pat
         if words[0] in ("deliveries", "anomalies"):
             assert answer.out == call(*words).out
     assert (Path(again) / "market_spine.duckdb").is_file()
+
+
+def test_the_last_uses_are_in_it(own_home: Path, tmp_path: Path) -> None:
+    """Prevents a use that nobody has made a row of yet from being forgotten with the machine."""
+    folder, again = str(tmp_path / "backup"), str(tmp_path / "again")
+    store = Store.at(own_home)
+    put_down(store, [Use(NOW, "desk", Via.API, "GET /the-last-one")])
+    assert call("backup", folder).code == 0
+    assert call("--home", again, "restore", folder).code == 0
+    asked = call(
+        "--home", again, "sql", "SELECT count(*) AS n FROM core_consumption WHERE request = 'GET /the-last-one'"
+    )
+    assert "1" in asked.out.split()
 
 
 def test_what_cannot_be_restored_says_so(own_home: Path, tmp_path: Path) -> None:

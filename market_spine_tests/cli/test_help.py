@@ -41,7 +41,7 @@ def examples(help_text: str | None) -> list[str]:
     return [line.removeprefix("Example: ") for line in lines if line.startswith("Example: ")]
 
 
-ENDLESS = ("metrics serve", "serve")  # until they are stopped: test_metrics and test_serve do
+ENDLESS = ("metrics serve", "serve")  # until they are stopped: test_metrics and test_tokens do
 EXAMPLES = [
     (name, example) for name, command in COMMANDS.items() for example in examples(command.help) if name not in ENDLESS
 ]

@@ -115,7 +115,11 @@ def test_a_server_that_is_killed_loses_no_use(own_home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [(("--host", "203.0.113.1"), "203.0.113.1"), (("--host", "nowhere.invalid"), "nowhere.invalid")],
+    [
+        (("--host", "203.0.113.1"), "203.0.113.1"),
+        (("--host", "nowhere.invalid"), "nowhere.invalid"),
+        (("--host", "a" * 70), "label"),  # what is longer than a name may be fails before anybody is asked
+    ],
 )
 def test_an_address_that_cannot_be_served(own_home: Path, options: tuple[str, ...], told: str) -> None:
     """Prevents a server that says it serves, and does not."""
