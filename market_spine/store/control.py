@@ -37,10 +37,17 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _remember_file(path: Path, _dialect: Any, record: Any, *_how: Any) -> None:
-    """Before it is opened: looked at afterwards, the old file would be taken for the one that came in between."""
+def _remember_file(path: Path, seen: set[tuple[int, int]], _dialect: Any, record: Any, *_how: Any) -> None:
+    """Before it is opened: looked at afterwards, the old file would be taken for the one that came in between.
+
+    ``seen`` are the files that were there before: SQLite would make an empty one where they are gone.
+    """
     _refuse_exchange(path)
-    record.info["file"] = _identity(path)
+    found = _identity(path)
+    if found is None and seen:
+        raise DamageError(f"control database {path} is gone, while it was in use", f"{REBUILD}; or put the file back")
+    seen.update({found} if found else ())
+    record.info["file"] = found
 
 
 def _refuse_another(path: Path, _connection: Any, record: Any, _proxy: Any) -> None:
@@ -125,7 +132,7 @@ class Control:
             raise StoreError(f"control database {self.shown}: {error}", "make its folder writable") from error
         url = url.set(drivername="sqlite")
         engine = sa.create_engine(url, connect_args={"timeout": turns.BUSY_SECONDS, "check_same_thread": False})
-        event.listen(engine, "do_connect", partial(_remember_file, self.files[0]))
+        event.listen(engine, "do_connect", partial(_remember_file, self.files[0], set()))
         event.listen(engine, "connect", _tune_sqlite)
         event.listen(engine, "checkout", partial(_refuse_another, self.files[0]))
         event.listen(engine, "begin", _begin_sqlite)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from market_spine.domain.errors import MigrationError, StoreError
+from market_spine.domain.errors import DamageError, MigrationError, StoreError
 from market_spine.store import control as module
 from market_spine.store import turns
 from market_spine.store.control import Control, migrations
@@ -224,6 +224,20 @@ def test_a_file_of_another_kind_is_damaged_too(tmp_path: Path) -> None:
     control = Control(f"sqlite:///{path}")
     with pytest.raises(StoreError, match=rf"{path} is damaged"):
         control.ensure()
+    control.dispose()
+
+
+def test_a_file_that_is_taken_away_is_not_made_anew(tmp_path: Path) -> None:
+    """Prevents an empty database in its place, of which a server then says that its tables are missing."""
+    control, path = Control(f"sqlite:///{tmp_path / 'control.db'}"), tmp_path / "control.db"
+    control.ensure()
+    path.rename(tmp_path / "away.db")
+    for _ in range(3):  # the connections that are open already, and new ones
+        with pytest.raises(DamageError, match=rf"{path} is gone, while it was in use"), control.read():
+            pass
+    assert not path.exists()
+    (tmp_path / "away.db").rename(path)
+    control.ensure()
     control.dispose()
 
 
