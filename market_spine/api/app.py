@@ -76,7 +76,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     logging.getLogger("uvicorn.access").disabled = True  # its lines have whole URLs, which may hold anything
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     # A thread of its own: what thousands of lines take is given back to the heap of the thread that took it, and each
-    # of twelve would keep 20 MB.
+    # of twelve would keep 10 MB.
     with ThreadPoolExecutor(1, thread_name_prefix="uses") as collector:
         collecting = asyncio.create_task(_collect(desk, collector))
         try:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from market_spine.domain.serving import Via, data_version
@@ -19,7 +20,7 @@ from market_spine.store.ledger import Run, transaction
 from market_spine.store.serving_tables import CONSUMPTION, DATA_VERSIONS
 from market_spine.store.store import Store
 
-MOST = 1000  # uses of one control transaction: 0.06 s under the write lock, and 25 MB that the heap keeps, not 40
+MOST = 500  # uses of one control transaction: 0.04 s under the write lock, and 10 MB that the heap keeps; 5,000 take 32
 COLUMNS = tuple(column.name for column in CONSUMPTION.c if column.name != "batch_id")
 
 
@@ -70,8 +71,8 @@ def collect(store: Store, run: Run) -> int:
     A line of which no row can be made is set aside, and told: it must not hold back the others.
     """
     with outbox.taken(store.home) as lines:
-        chunks = (lines[start : start + MOST] for start in range(0, len(lines), MOST))
-        return sum(_collected(store, run, chunk) for chunk in chunks)
+        portions = iter(lambda: [*islice(lines, MOST)], [])
+        return sum(_collected(store, run, portion) for portion in portions)
 
 
 def _collected(store: Store, run: Run, lines: Sequence[Mapping[str, Any]]) -> int:

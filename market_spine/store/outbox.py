@@ -92,8 +92,9 @@ def _is_torn(stream: Any) -> bool:
 
 
 @contextmanager
-def taken(home: Home) -> Iterator[list[dict[str, Any]]]:
-    """Every line so far, oldest first; they are forgotten when the body has ended well, and there again otherwise.
+def taken(home: Home) -> Iterator[Iterator[dict[str, Any]]]:
+    """Every line so far, oldest first, read as it is asked for; all are forgotten when the body has ended well, and
+    there again otherwise.
 
     Two that take at once may get the same lines: whoever makes rows of them skips those that are there.
     """
@@ -103,18 +104,20 @@ def taken(home: Home) -> Iterator[list[dict[str, Any]]]:
             if path.exists():
                 path.rename(home.uses / TAKEN.replace("*", f"{os.stat(path).st_mtime_ns:020d}-{uuid.uuid4().hex[:8]}"))
     files = sorted(home.uses.glob(TAKEN))
-    yield [line for one in files for line in _lines(one)]
+    yield (line for one in files for line in _lines(one))
     for one in files:
         drop(one)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        stream = path.open(encoding="utf-8", errors="replace", newline="\n")
     except FileNotFoundError:  # another process was through with it
         return
-    for number, line in enumerate(filter(None, text.split("\n")), start=1):
-        try:
-            yield json.loads(line)
-        except ValueError:
-            structlog.get_logger().warning("use_torn", file=str(path), line=number, told="never answered")
+    with stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                if line != "\n":  # put before the line after a torn one
+                    yield json.loads(line)
+            except ValueError:
+                structlog.get_logger().warning("use_torn", file=str(path), line=number, told="never answered")
