@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from market_spine.store.store import Store
 
 GAP_SECONDS = 8.0  # at most, from the moment at which there is something to kill
-PATIENCE_SECONDS = 90.0  # for a worker to appear, or a service to be up again
+# For a worker to appear, or a service to be up again. A code server that dies in the tick that claimed all four runs at
+# once loses them all, and nothing is launched until they are given back after 300 s.
+PATIENCE_SECONDS = 360.0
 LOOK_SECONDS = 0.5
 GRPC_TAG = ".dagster/grpc_info"  # of runs that a code server carries out
 SERVICES = {"server and runs": "code server"}
