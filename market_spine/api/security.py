@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
+import structlog
 from fastapi import Depends, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from market_spine.api.parameters import refuse_unknown
-from market_spine.domain.errors import AccessError, ScopeError
+from market_spine.domain.errors import AccessError, ScopeError, StoreError
 from market_spine.domain.serving import Scope
 from market_spine.governance.tokens import CREATE, Holder, recognise
 
@@ -50,6 +51,9 @@ async def holder_of(
         except AccessError:
             desk.limits.count_failure(address)  # who has a good token shares the address, and is let through
             raise
+        except StoreError as error:  # nobody knows yet who asks: where the store is, is told to the log alone
+            structlog.get_logger().warning("api_unavailable", cause=error.cause, remedy=error.remedy)
+            raise StoreError("the store does not answer", "ask again, as Retry-After says") from error
         desk.holders.put(given.credentials, known)
     holder = known[0]
     if holder.expires_at is not None and holder.expires_at <= desk.now():

@@ -44,7 +44,8 @@ class Use:
 
     @property
     def data_version(self) -> str | None:
-        return data_version(self.captures, self.definition) if self.captures else None
+        """None where no rows of a table were asked for; the version of no captures is one as well."""
+        return data_version(self.captures, self.definition) if self.captures or self.version else None
 
     def line(self) -> dict[str, Any]:
         """As it stands in the outbox."""

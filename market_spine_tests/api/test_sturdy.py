@@ -162,6 +162,18 @@ def test_a_failure_that_nobody_foresaw_can_be_looked_up(
     assert 'endpoint="data.table",method="GET",status="500"' in changed.get("/metrics").text
 
 
+def test_where_the_store_is_is_told_to_nobody_unknown(changed: Api) -> None:
+    """Prevents whoever can reach the server from learning where its files are, when they are in trouble."""
+    path = changed.desk.store.home.root / "control.db"
+    away = path.rename(path.with_name("away.db"))
+    stranger = changed.ask("GET", "data/weeks", None, headers={"Authorization": "Bearer wrong"})
+    assert (stranger.status_code, stranger.json()["detail"]) == (503, "the store does not answer")
+    assert stranger.headers["Retry-After"]
+    assert not path.exists()
+    away.rename(path)
+    assert changed.get("data/weeks").status_code == 200
+
+
 def test_head_is_get_without_a_body(api: Api) -> None:
     """Prevents a program that looks before it fetches from being told that it may not."""
     there = api.get("data/weeks")

@@ -56,6 +56,15 @@ def test_an_answer_is_on_record(changed: Api) -> None:
     assert uses(changed, actor="nobody") == []
 
 
+def test_an_answer_without_rows_has_its_version_on_record(changed: Api) -> None:
+    """Prevents an answer from which somebody concluded that there is nothing from having no name."""
+    nothing = changed.get("data/symbol_hhi", params=OTC | {"as_of": "2025-01-01"})
+    changed.get("catalog")
+    last, before = uses(changed)[:2]
+    assert (last["data_version"], before["row_count"]) == (None, 0)
+    assert before["data_version"] == nothing.headers["X-Data-Version"] == data_version(())
+
+
 def test_commands_are_on_record_too(changed: Api) -> None:
     """Prevents the command line from being a way around the record."""
     home = str(changed.desk.store.home.root)
