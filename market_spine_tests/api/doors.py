@@ -17,6 +17,7 @@ from market_spine_tests.api.server import Api, serving
 from market_spine_tests.cli.calls import Answer, Command, call
 
 USES = ("trading", "compliance", "research")
+MOVING = {"batches", "committed_at"}  # of what the doctor tells: the number and moment of the newest transaction
 
 
 def commands(home: Path) -> Command:
@@ -64,7 +65,11 @@ def lists(home: Path, now: datetime) -> None:
     with serving(home, lambda: now) as api:
         with time_machine.travel(now):
             said = spine("doctor", "otc", "-f", "json").json()
-        assert api.get("doctor/otc").json() == said
+        told = api.get("doctor/otc").json()
+        # Another server over the same home may have made rows of uses in between, which is a transaction.
+        assert {name: told[name] for name in told.keys() - MOVING} == {
+            name: said[name] for name in said.keys() - MOVING
+        }
         _lists(api, spine)
 
 
